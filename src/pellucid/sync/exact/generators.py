@@ -1,0 +1,165 @@
+"""The script's random generators: take their states, put them back, compare, send them.
+
+Three generators belong to every script: torch's, numpy's and Python's. A dataset may hold further
+ones of its own; `held_by` finds them, so that a sample that draws from any of them is noticed.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+from typing import Any
+
+import msgspec
+import numpy as np
+import torch
+
+__all__ = ["States", "decode_states", "encode_states", "held_by", "restore", "states"]
+
+States = tuple[Any, ...]
+
+
+def _cuda() -> bool:
+    return torch.cuda.is_available() and torch.cuda.is_initialized()
+
+
+def states(extra: tuple[Any, ...] = ()) -> States:
+    """The states of the script's generators, and of these further ones."""
+    legacy: Any = np.random.get_state(legacy=False)
+    return (
+        torch.get_rng_state(),
+        random.getstate(),
+        (legacy["state"]["key"], legacy["state"]["pos"], legacy["has_gauss"], legacy["gauss"]),
+        torch.cuda.get_rng_state() if _cuda() else None,
+        *(_state_of(generator) for generator in extra),
+    )
+
+
+def restore(saved: States, extra: tuple[Any, ...] = ()) -> None:
+    """Put back what `states` took, with the same further generators."""
+    torch.set_rng_state(saved[0])
+    random.setstate(saved[1])
+    np.random.set_state(("MT19937", *saved[2]))
+    if saved[3] is not None:
+        torch.cuda.set_rng_state(saved[3])
+    for generator, state in zip(extra, saved[4:], strict=True):
+        _set_state(generator, state)
+
+
+def same(a: States, b: States) -> bool:
+    """Whether two takings of the same generators found the same states."""
+    return (
+        a[1] == b[1]
+        and torch.equal(a[0], b[0])
+        and a[2][1:] == b[2][1:]
+        and bool((a[2][0] == b[2][0]).all())
+        and (a[3] is None or b[3] is None or torch.equal(a[3], b[3]))
+        and all(_equal(x, y) for x, y in zip(a[4:], b[4:], strict=True))
+    )
+
+
+def encode_states() -> torch.Tensor:
+    """The script's generators' states as bytes, for another worker."""
+    taken = states()
+    keys, pos, has_gauss, gauss = taken[2]
+    fields = (
+        taken[0].numpy().tobytes(),
+        taken[1],
+        (keys.tobytes(), int(pos), int(has_gauss), float(gauss)),
+        None if taken[3] is None else taken[3].numpy().tobytes(),
+    )
+    return torch.frombuffer(bytearray(msgspec.msgpack.encode(fields)), dtype=torch.uint8)
+
+
+def decode_states(data: torch.Tensor) -> None:
+    """Set the script's generators to states that `encode_states` took elsewhere."""
+    t, (version, words, gauss_next), (keys, *rest), cuda = msgspec.msgpack.decode(data.numpy().tobytes())
+    restore(
+        (
+            torch.frombuffer(bytearray(t), dtype=torch.uint8),
+            (version, tuple(words), gauss_next),
+            (np.frombuffer(keys, dtype=np.uint32), *rest),
+            None if cuda is None else torch.frombuffer(bytearray(cuda), dtype=torch.uint8),
+        )
+    )
+
+
+_KINDS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
+
+
+def held_by(owner: Any, limit: int = 300) -> tuple[Any, ...]:
+    """Generators reachable from an object's attributes, in a fixed order.
+
+    Args:
+        owner: usually a dataset.
+        limit: how many objects to look into; datasets are shallow, their data is not.
+    """
+    found: list[Any] = []
+    seen = {id(owner)}
+    queue = [owner]
+    while queue and len(seen) < limit:
+        for value in _children(queue.pop(0)):
+            if id(value) in seen:
+                continue
+            seen.add(id(value))
+            if isinstance(value, _KINDS) and value is not torch.default_generator:
+                found.append(value)
+            else:
+                queue.append(value)
+    return tuple(found)
+
+
+def _children(owner: Any) -> list[Any]:
+    if isinstance(owner, list | tuple):
+        return list(owner[:16])
+    if isinstance(owner, dict):
+        return list(owner.values())[:16]
+    if isinstance(owner, torch.Tensor | np.ndarray | str | bytes | type) or callable(
+        getattr(owner, "__next__", None)
+    ):
+        return []
+    module = sys.modules.get(type(owner).__module__)
+    if module is not None and module.__name__.startswith(("torch.nn", "numpy")):
+        return []
+    held = list(getattr(owner, "__dict__", {}).values())
+    closure = getattr(owner, "__closure__", None) or ()
+    return held + [cell.cell_contents for cell in closure if _filled(cell)]
+
+
+def _filled(cell: Any) -> bool:
+    try:
+        cell.cell_contents  # noqa: B018 - reading an empty cell raises
+    except ValueError:
+        return False
+    return True
+
+
+def _state_of(generator: Any) -> Any:
+    if isinstance(generator, torch.Generator):
+        return generator.get_state()
+    if isinstance(generator, random.Random):
+        return generator.getstate()
+    if isinstance(generator, np.random.RandomState):
+        return generator.get_state(legacy=False)
+    return generator.bit_generator.state
+
+
+def _set_state(generator: Any, state: Any) -> None:
+    if isinstance(generator, torch.Generator):
+        generator.set_state(state)
+    elif isinstance(generator, random.Random):
+        generator.setstate(state)
+    elif isinstance(generator, np.random.RandomState):
+        generator.set_state(state)
+    else:
+        generator.bit_generator.state = state
+
+
+def _equal(a: Any, b: Any) -> bool:
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return all(_equal(a[key], b[key]) for key in a)
+    if isinstance(a, np.ndarray):
+        return bool(np.array_equal(a, b))
+    return bool(a == b)

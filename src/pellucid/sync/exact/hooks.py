@@ -1,0 +1,144 @@
+"""The script's hooks, checkpoints and compiled functions, seen from exact mode.
+
+A hook belongs to the script's world: it sees whole values, wherever it is called from. One that is
+called inside a split call gets what it is given joined, and what it returns is cut back into rows.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.utils.checkpoint
+from torch import nn
+
+from pellucid.sync.exact.region import Join, Narrow, Region, current, entered
+from pellucid.sync.exact.tree import map_leaves
+from pellucid.sync.exact.view import whole_of
+
+if TYPE_CHECKING:
+    from pellucid.sync.exact.calls import Calls
+
+__all__ = ["seams"]
+
+Original = Callable[..., Any]
+
+
+def seams(calls: Calls) -> list[tuple[Any, str, Callable[..., Any]]]:
+    """Triples (owner, name, handler) for `patch_functions`."""
+
+    def forward_hook(original: Original, module: Any, hook: Any, **kwargs: Any) -> Any:
+        """``register_forward_hook`` and ``register_forward_pre_hook``."""
+        return original(module, hook if _is_torchs(hook) else _forward(hook), **kwargs)
+
+    def backward_hook(original: Original, module: Any, hook: Any, *args: Any, **kwargs: Any) -> Any:
+        """``register_full_backward_hook`` and its ``pre`` twin."""
+        return original(module, _backward(hook, calls), *args, **kwargs)
+
+    def tensor_hook(original: Original, tensor: Any, hook: Any) -> Any:
+        """``Tensor.register_hook``, called by the module's own forward."""
+        region = current()
+        return original(tensor, hook if region is None else _on_whole(hook, region))
+
+    def checkpoint(original: Original, function: Any, *args: Any, **kwargs: Any) -> Any:
+        """What is run again in backward must be run as the same kind of call."""
+        if not calls.is_inside:
+            return original(function, *whole_of(args), **whole_of(kwargs))
+        return original(_again(function, calls, current()), *args, **kwargs)
+
+    def compiled(original: Original, model: Any = None, **kwargs: Any) -> Any:
+        """``torch.compile``: modules are compiled; a function is run as it is, its modules split."""
+        if model is None:
+            return lambda function: torch.compile(function, **kwargs)
+        if isinstance(model, nn.Module):
+            return original(model, **kwargs)
+        fast = original(model, **kwargs)
+
+        @functools.wraps(model)
+        def function(*args: Any, **kwargs: Any) -> Any:
+            return (fast if calls.is_inside else model)(*args, **kwargs)
+
+        return function
+
+    forward_hooks = ("register_forward_hook", "register_forward_pre_hook")
+    backward_hooks = ("register_full_backward_hook", "register_full_backward_pre_hook")
+    return [
+        *((nn.Module, name, forward_hook) for name in forward_hooks),
+        *((nn.Module, name, backward_hook) for name in backward_hooks),
+        (torch.Tensor, "register_hook", tensor_hook),
+        (torch.utils.checkpoint, "checkpoint", checkpoint),
+        (torch, "compile", compiled),
+    ]
+
+
+def _is_torchs(hook: Any) -> bool:
+    """Whether a hook is part of torch's own machinery (parametrizations, lazy modules)."""
+    module = getattr(hook, "__module__", None) or type(hook).__module__
+    return str(module).startswith("torch.")
+
+
+def _forward(hook: Any) -> Any:
+    @functools.wraps(hook, updated=())
+    def answer(module: Any, *args: Any) -> Any:
+        region = current()
+        if region is None:
+            return hook(module, *args)
+        return _on_whole(functools.partial(hook, module), region)(*args)
+
+    return answer
+
+
+def _backward(hook: Any, calls: Calls) -> Any:
+    @functools.wraps(hook, updated=())
+    def answer(module: Any, *args: Any) -> Any:
+        region = calls.latest_region
+        if region is None:
+            return hook(module, *args)
+        return _on_whole(functools.partial(hook, module), region)(*args)
+
+    return answer
+
+
+def _on_whole(hook: Any, region: Region) -> Any:
+    """The hook, called with whole values where it would get rows."""
+
+    def join(leaf: Any) -> Any:
+        dim = region.batch_dim(leaf.shape) if isinstance(leaf, torch.Tensor) else None
+        if dim is None:
+            return leaf
+        return Join.apply(region.group, region.rows, (dim,), "hook", leaf)[0]
+
+    def cut(leaf: Any) -> Any:
+        if not isinstance(leaf, torch.Tensor):
+            return leaf
+        local = list(leaf.shape)
+        for dim in (1, 0) if region.dim == 1 else (0, 1):
+            if dim < leaf.ndim and local[dim] % region.rows.total == 0:
+                return Narrow.apply(region.group, region.rows, dim, leaf)
+        return leaf
+
+    def answer(*args: Any) -> Any:
+        with entered(None):
+            result = hook(*map_leaves(join, args))
+            return None if result is None else map_leaves(cut, result)
+
+    return answer
+
+
+def _again(function: Any, calls: Calls, region: Region | None) -> Any:
+    """A checkpointed function that finds the same world again when backward runs it again."""
+    module, way = calls.latest_module, calls.latest_way
+
+    @functools.wraps(function, updated=())
+    def answer(*args: Any, **kwargs: Any) -> Any:
+        if calls.is_inside and current() is region:
+            return function(*args, **kwargs)
+        if region is None or module is None or way is None:
+            with calls.inside():
+                return function(*args, **kwargs)
+        with calls.aliased(module), calls.inside(), way.seams(), entered(region):
+            return function(*args, **kwargs)
+
+    return answer

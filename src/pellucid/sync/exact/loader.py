@@ -1,0 +1,524 @@
+"""Loaders: each worker loads its rows of every batch, and sees the whole batch.
+
+[Note: rungs]
+*Sliced*: samplers run the same everywhere, each worker fetches and collates its own rows only. Small
+tensors are made whole by one packed exchange a batch, large ones stay split behind a `BatchView`.
+This needs samples that do not depend on each other: a collate function that works row by row (the
+default one does; any other is proven on the first batch) and a dataset that draws no random numbers
+(a single process would draw them in the order of all rows).
+*Whole*: every worker loads every batch as the script alone would. Always right; taken where the
+first rung is not proven, and for good as soon as anything contradicts the proof.
+"""
+
+from __future__ import annotations
+
+import collections
+import copy
+import weakref
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import msgspec
+import torch
+from torch.utils.data import DataLoader, IterableDataset, default_collate, get_worker_info
+
+from pellucid.errors import DivergenceError
+from pellucid.sync.exact import generators
+from pellucid.sync.exact.rows import Rows, split_rows
+from pellucid.sync.exact.tree import leaves_of, map_leaves
+from pellucid.sync.exact.view import BatchView
+from pellucid.transport.shared_memory import Group
+
+__all__ = ["Loaders"]
+
+# rows of at least this many bytes stay split: gathering less costs no more than the exchange itself
+LARGE_BYTES: Final = 16 << 10
+
+_RANDOM, _WHOLE, _FAILED = 1, 2, 4
+
+
+class _Indices(list[Any]):
+    """One worker's indices of a batch; travels to the loader's own processes."""
+
+    batch: list[Any]
+    start: int
+    stop: int
+
+
+class _Fetched:
+    """What the loader's fetch gives back to the script's process.
+
+    Attributes:
+        value: the collated rows (or the collated whole batch).
+        flags: `_RANDOM` if samples drew random numbers, `_WHOLE` if this is the whole batch.
+    """
+
+    def __init__(self, value: Any, flags: int) -> None:
+        self.value = value
+        self.flags = flags
+
+    def pin_memory(self) -> _Fetched:
+        """Called by the loader's pin-memory thread."""
+        from torch.utils.data._utils.pin_memory import pin_memory
+
+        return _Fetched(pin_memory(self.value), self.flags)
+
+
+class _Dataset:
+    """Fetches one worker's rows, or the whole batch where samples turn out to be random."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+        self._held: tuple[Any, ...] | None = None
+
+    def held(self) -> tuple[Any, ...]:
+        """Generators of the dataset's own."""
+        if self._held is None:
+            self._held = generators.held_by(self.inner)
+        return self._held
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"inner": self.inner, "_held": None}
+
+    def fetch(self, indices: Sequence[Any]) -> list[Any]:
+        """The samples at these indices."""
+        many = getattr(self.inner, "__getitems__", None)
+        return list(many(list(indices))) if many else [self.inner[i] for i in indices]
+
+    def __getitems__(self, indices: _Indices) -> tuple[list[Any], int]:
+        held = self.held()
+        if len(indices) == len(indices.batch):
+            return self.fetch(indices), _WHOLE
+        before = generators.states(held)
+        samples = self.fetch(indices)
+        if generators.same(before, generators.states(held)):
+            return samples, 0
+        generators.restore(before, held)
+        return self.fetch(indices.batch), _RANDOM | _WHOLE
+
+    def __len__(self) -> int:
+        return len(self.inner)
+
+
+class _Collate:
+    """The script's collate function, on one worker's rows."""
+
+    def __init__(self, inner: Callable[[Any], Any]) -> None:
+        self.inner = inner
+
+    def __call__(self, fetched: tuple[list[Any], int]) -> _Fetched:
+        samples, flags = fetched
+        return _Fetched(self.inner(samples), flags)
+
+
+class _WorkerInit:
+    """The script's worker_init_fn, seeing the script's dataset."""
+
+    def __init__(self, inner: Callable[[int], None] | None) -> None:
+        self.inner = inner
+
+    def __call__(self, worker: int) -> None:
+        info: Any = get_worker_info()
+        info.dataset = info.dataset.inner
+        if self.inner is not None:
+            self.inner(worker)
+
+
+class _Sampler:
+    """The script's batch sampler, noting each batch and cutting out this worker's rows."""
+
+    def __init__(self, inner: Any, loading: _Loading) -> None:
+        self.inner = inner
+        self.loading = loading
+
+    def __iter__(self) -> Iterator[_Indices]:
+        for batch in self.inner:
+            yield self.loading.cut(list(batch))
+
+    def __len__(self) -> int:
+        return len(self.inner)
+
+
+class Mode(Protocol):
+    """What loaders need of exact mode."""
+
+    group: Group
+
+    def start(self) -> None:
+        """Make sure all workers run; called before the first random number is drawn."""
+
+    def explain(self, slug: str, text: str) -> None:
+        """Tell the user once."""
+
+
+class _Loading:
+    """One pass over a loader: the state shared by sampler and script's side."""
+
+    def __init__(self, mode: Mode) -> None:
+        self.mode = mode
+        self.group = mode.group
+        self.noted: collections.deque[tuple[_Indices, Rows]] = collections.deque()
+        self.whole = False
+
+    def cut(self, batch: list[Any]) -> _Indices:
+        """This worker's indices of a batch; the whole batch where it cannot be shared out."""
+        group = self.group
+        rows = split_rows(len(batch), tuple(group.living), group.workers, group.index)
+        if self.whole or len(batch) < len(group.living):
+            rows = Rows(len(batch), (len(batch),) * group.workers, 0, len(batch))
+        indices = _Indices(batch[rows.start : rows.stop])
+        indices.batch = batch
+        self.noted.append((indices, rows))
+        return indices
+
+
+class Loaders:
+    """Iterates loaders for the script.
+
+    Args:
+        mode: the workers, and whom to tell.
+    """
+
+    def __init__(self, mode: Mode) -> None:
+        self._mode = mode
+        self._group = mode.group
+        self._unsliceable: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
+        self._shadows: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
+        self._proven: weakref.WeakKeyDictionary[Any, bool] = weakref.WeakKeyDictionary()
+
+    def iterate(self, original: Callable[[Any], Iterator[Any]], loader: Any) -> Iterator[Any]:
+        """What ``iter(loader)`` gives the script.
+
+        Args:
+            original: ``DataLoader.__iter__``.
+            loader: the script's loader.
+        """
+        self._mode.start()
+        if not _batches_by_index(loader) or loader in self._unsliceable:
+            return original(loader)
+        if not self._collates_by_row(loader):
+            self.give_up(loader, "its collate function does not work row by row")
+            return original(loader)
+        loading = _Loading(self._mode)
+        shadow = self._shadow(loader, loading)
+        drawn_from = generators.held_by(loader.batch_sampler)
+        before = generators.states(drawn_from)
+        origin = _Origin(loader, original, before, drawn_from)
+        return _Pass(self, origin, loading, original(shadow))
+
+    def _shadow(self, loader: Any, loading: _Loading) -> Any:
+        """A loader like the script's whose sampler cuts out this worker's rows."""
+        shadow = self._shadows.get(loader)
+        if shadow is None:
+            shadow = copy.copy(loader)
+            vars(shadow).update(
+                dataset=_Dataset(loader.dataset),
+                collate_fn=_Collate(loader.collate_fn),
+                worker_init_fn=_WorkerInit(loader.worker_init_fn),
+                _iterator=None,
+            )
+            if loader.persistent_workers:
+                self._shadows[loader] = shadow
+        # persistent processes keep their index sampler: it must look up the pass of today
+        sampler = vars(shadow).get("batch_sampler")
+        if isinstance(sampler, _Sampler):
+            sampler.loading = loading
+        else:
+            vars(shadow)["batch_sampler"] = _Sampler(loader.batch_sampler, loading)
+        return shadow
+
+    def _collates_by_row(self, loader: Any) -> bool:
+        """Whether the loader's collate function treats samples one by one.
+
+        Any but torch's own is tried: on the first batch of indices, the whole must equal what the
+        slices and single samples give when joined.
+        """
+        if loader.collate_fn is default_collate:
+            return True
+        if loader not in self._proven:
+            self._proven[loader] = _prove_collate(loader, len(self._group.living))
+        return self._proven[loader]
+
+    def give_up(self, loader: Any, why: str) -> None:
+        self._unsliceable[loader] = why
+        self._shadows.pop(loader, None)
+        self._mode.explain(
+            f"loader-{why}",
+            f"every worker loads whole batches of {type(loader.dataset).__name__}: {why}",
+        )
+
+
+@dataclass
+class _Origin:
+    """How a pass began, so that it can be begun again."""
+
+    loader: Any
+    iterate: Callable[[Any], Iterator[Any]]
+    before: generators.States
+    drawn_from: tuple[Any, ...]
+
+
+class _Pass:
+    """One pass of the script over a sliced loader."""
+
+    def __init__(self, loaders: Loaders, origin: _Origin, loading: _Loading, batches: Any) -> None:
+        self._loaders = loaders
+        self._group = loading.group
+        self._origin = origin
+        self._loader = origin.loader
+        self._loading = loading
+        self._batches = batches
+        self._taken = 0
+        self._sliced = True
+
+    def __iter__(self) -> _Pass:
+        return self
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __next__(self) -> Any:
+        if not self._sliced:
+            return next(self._batches)
+        in_process = self._loader.num_workers == 0
+        held = self._dataset().held()
+        before = generators.states(held) if in_process else None
+        try:
+            fetched = next(self._batches)
+        except StopIteration:
+            raise
+        except Exception:  # noqa: BLE001 - told to all, so that all raise it, not one alone
+            if not self._loading.noted:
+                raise  # it came from the sampler: all have it
+            fetched = _Fetched(None, _FAILED)
+        self._taken += 1
+        indices, rows = self._loading.noted.popleft()
+        value, leaves = _flatten(fetched.value)
+        taken = self._exchange(indices, rows, fetched.flags, leaves)
+        if taken is None:
+            return self._fall_back(indices, fetched, before, held)
+        if fetched.flags & _WHOLE:
+            return fetched.value
+        if any(size and w not in taken for w, size in enumerate(rows.sizes)) or any(
+            size and w not in self._group.living for w, size in enumerate(rows.sizes)
+        ):
+            # a worker died since this batch was shared out: its rows are loaded again
+            return self._loader.collate_fn(self._dataset().fetch(indices.batch))
+        return _rebuild(value, leaves, rows, taken, self._group)
+
+    def _dataset(self) -> _Dataset:
+        dataset: _Dataset = self._batches._dataset
+        return dataset
+
+    def _exchange(
+        self, indices: _Indices, rows: Rows, flags: int, leaves: list[Any]
+    ) -> dict[int, list[torch.Tensor]] | None:
+        """Hand round what is small, and check that all are at the same batch.
+
+        Returns:
+            Everybody's small leaves; None where the batch cannot be put together from slices.
+        """
+        signature, small = _describe(leaves, rows)
+        header = torch.tensor([_hash(indices.batch), rows.total, flags, signature])
+        taken = self._group.swap("batch", [header, *small])
+        headers = [parts[0].view(torch.int64).tolist() for parts in taken.values()]
+        if any(h[:2] != headers[0][:2] for h in headers):
+            msg = (
+                "the workers drew different batches from the same loader: their random states or "
+                "datasets differ. If the script prepares or caches data in its first run, run it "
+                "again; if it seeds from the clock or the process id, seed it with a number"
+            )
+            raise DivergenceError(msg)
+        if any(h[2:] != headers[0][2:] for h in headers) or flags & (_RANDOM | _FAILED):
+            return None
+        return {worker: parts[1:] for worker, parts in taken.items()}
+
+    def _fall_back(
+        self, indices: _Indices, fetched: _Fetched, before: generators.States | None, held: Any
+    ) -> Any:
+        """From here on, load whole batches; also this one."""
+        self._loaders.give_up(
+            self._loader,
+            "samples draw random numbers or batches are more than their rows, one under the other",
+        )
+        if before is not None:  # fetched in this process: fetch this batch again, whole
+            self._loading.whole = True
+            if fetched.flags & _WHOLE:
+                return fetched.value
+            generators.restore(before, held)
+            return self._loader.collate_fn(self._dataset().fetch(indices.batch))
+        return self._restart()
+
+    def _restart(self) -> Any:
+        """Begin the pass again with whole batches, and go on to where we were."""
+        drawn_from = self._origin.drawn_from
+        now = generators.states(drawn_from)
+        generators.restore(self._origin.before, drawn_from)
+        self._sliced = False
+        vars(self._loader)["_iterator"] = None
+        self._batches = self._origin.iterate(self._loader)
+        for _ in range(self._taken - 1):
+            next(self._batches)
+        batch = next(self._batches)
+        generators.restore(now, drawn_from)
+        return batch
+
+
+def _batches_by_index(loader: Any) -> bool:
+    """Whether the loader asks a dataset for lists of indices."""
+    return (
+        isinstance(loader, DataLoader)
+        and loader.batch_sampler is not None
+        and not isinstance(loader.dataset, IterableDataset)
+        and getattr(loader, "in_order", True)
+    )
+
+
+def _prove_collate(loader: Any, workers: int) -> bool:
+    """Try a collate function on one batch: whole against slices and single samples."""
+    dataset = _Dataset(loader.dataset)
+    held = dataset.held()
+    before = generators.states(held)
+    try:
+        # spread over the dataset: neighbours may be alike, which would prove too much
+        size = min(getattr(loader, "batch_size", None) or 16, len(loader.dataset))
+        stride = max(len(loader.dataset) // size, 1)
+        samples = dataset.fetch([k * stride for k in range(size)])
+        whole = loader.collate_fn(samples)
+        drew = not generators.same(before, generators.states(held))
+        return not drew and _joins(loader.collate_fn, samples, whole, workers)
+    except Exception:  # noqa: BLE001 - whatever fails here fails for the script too, in its own way
+        return False
+    finally:
+        generators.restore(before, held)
+
+
+def _joins(collate: Callable[[Any], Any], samples: list[Any], whole: Any, workers: int) -> bool:
+    total = len(samples)
+    cuts = [split_rows(total, tuple(range(workers)), workers, w) for w in range(workers)]
+    slices = [(r.start, r.stop) for r in cuts] + [(k, k + 1) for k in range(min(total, 8))]
+    leaves = _flatten(whole)[1]
+    if not any(_is_rows(leaf, total) for leaf in leaves):
+        return False
+    for start, stop in slices:
+        if stop == start:
+            continue
+        part = _flatten(collate(samples[start:stop]))[1]
+        if len(part) != len(leaves):
+            return False
+        for mine, its in zip(part, leaves, strict=True):
+            if not _is_slice(mine, its, start, stop, total):
+                return False
+    return True
+
+
+def _is_slice(part: Any, whole: Any, start: int, stop: int, total: int) -> bool:
+    if not _is_rows(whole, total):
+        return type(part) is type(whole) and isinstance(part, str | int | float | bool | None) and (
+            part == whole
+        )
+    if isinstance(whole, torch.Tensor):
+        return isinstance(part, torch.Tensor) and torch.equal(part, whole[start:stop])
+    return isinstance(part, type(whole)) and list(part.items) == list(whole.items[start:stop])
+
+
+class _Strings:
+    """A list (or tuple) with one string a row, as a leaf."""
+
+    def __init__(self, items: Any) -> None:
+        self.items = items
+
+
+def _flatten(value: Any) -> tuple[Any, list[Any]]:
+    """The structure with lists of strings as leaves, and its leaves."""
+    marked = _mark(value)
+    return marked, leaves_of(marked)
+
+
+def _mark(value: Any) -> Any:
+    if isinstance(value, list | tuple) and value and all(type(v) in (str, bytes) for v in value):
+        return _Strings(value)
+    if type(value) in (list, tuple):
+        return type(value)(_mark(v) for v in value)
+    if type(value) is dict:
+        return {k: _mark(v) for k, v in value.items()}
+    return value
+
+
+def _is_rows(leaf: Any, total: int) -> bool:
+    if isinstance(leaf, torch.Tensor):
+        return leaf.ndim > 0 and leaf.shape[0] == total and not leaf.is_sparse
+    return isinstance(leaf, _Strings) and len(leaf.items) == total
+
+
+def _is_large(leaf: torch.Tensor) -> bool:
+    return leaf.numel() * leaf.element_size() >= LARGE_BYTES
+
+
+def _describe(leaves: list[Any], rows: Rows) -> tuple[int, list[torch.Tensor]]:
+    """A hash of what the leaves look like, and the bytes of the small ones.
+
+    Slices differ in length by one row, so "large" is decided by the longest slice's size.
+    """
+    words: list[Any] = []
+    small: list[torch.Tensor] = []
+    longest = max(rows.sizes)
+    for leaf in leaves:
+        if _is_rows(leaf, rows.local):
+            if isinstance(leaf, torch.Tensor):
+                large = _row_bytes(leaf) * longest >= LARGE_BYTES
+                words.append((str(leaf.dtype), tuple(leaf.shape[1:]), large))
+                if not large:
+                    small.append(leaf.contiguous())
+            else:
+                words.append("strings")
+                encoded = msgspec.msgpack.encode(list(leaf.items))
+                small.append(torch.frombuffer(bytearray(encoded), dtype=torch.uint8))
+        elif isinstance(leaf, torch.Tensor):
+            words.append(("odd tensor", tuple(leaf.shape)))
+        else:
+            words.append((type(leaf).__name__, repr(leaf)))
+    return zlib.crc32(repr(words).encode()), small
+
+
+def _row_bytes(leaf: torch.Tensor) -> int:
+    return leaf.numel() // leaf.shape[0] * leaf.element_size()
+
+
+def _rebuild(
+    value: Any, leaves: list[Any], rows: Rows, taken: dict[int, list[torch.Tensor]], group: Group
+) -> Any:
+    """Put the batch together: small leaves whole, large ones as views."""
+    workers = [w for w, size in enumerate(rows.sizes) if size]
+    longest = max(rows.sizes)
+    small = iter(range(len(leaves)))
+
+    def put_together(leaf: Any) -> Any:
+        if not _is_rows(leaf, rows.local):
+            return leaf
+        if isinstance(leaf, _Strings):
+            place = next(small)
+            items: list[Any] = []
+            for worker in workers:
+                data = taken[worker][place].numpy().tobytes()
+                items += msgspec.msgpack.decode(data, type=list[type(leaf.items[0])])
+            return type(leaf.items)(items)
+        if _row_bytes(leaf) * longest >= LARGE_BYTES:
+            return BatchView(group, rows, leaf)
+        place = next(small)
+        parts = [
+            taken[w][place].view(leaf.dtype).view(rows.sizes[w], *leaf.shape[1:]) for w in workers
+        ]
+        whole = torch.cat(parts)
+        return whole.pin_memory() if leaf.is_pinned() else whole
+
+    return map_leaves(put_together, value)
+
+
+def _hash(indices: list[Any]) -> int:
+    """The same for the same indices in all workers."""
+    if all(type(i) is int for i in indices):
+        return hash(tuple(indices))
+    return zlib.crc32(repr(indices).encode())

@@ -1,0 +1,106 @@
+"""Exact mode: the script sees one big machine.
+
+This is where its parts meet: loaders give slices, outermost module calls run on them, backward sums
+gradients. `seams` is all it asks of the outside: which attributes of torch it wants to answer.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from pellucid.sync.exact import generators, hooks, losses, norm, randomness
+from pellucid.sync.exact.calls import Calls
+from pellucid.sync.exact.gradients import Reducer
+from pellucid.sync.exact.loader import Loaders
+from pellucid.transport.board import Field, Flag
+from pellucid.transport.shared_memory import Group
+
+__all__ = ["ExactMode"]
+
+Tell = Callable[[str, str], None]
+
+
+class ExactMode:
+    """One worker's exact mode.
+
+    Args:
+        group: the workers.
+        tell: ``tell(event, text)`` says something to the user; called by the leader only.
+    """
+
+    def __init__(self, group: Group, tell: Tell) -> None:
+        self.group = group
+        self._tell = tell
+        self._told: set[str] = set()
+        self._started = False
+        self._first_step_ns = 0
+        self._mine = group.board.fields[group.index]
+        self._reducer = Reducer(group)
+        self.calls = Calls(group, self._reducer, self.start, self.explain)
+        self.loaders = Loaders(self)
+
+    def seams(self) -> list[tuple[Any, str, Callable[..., Any]]]:
+        """Functions to answer: triples (owner, name, handler)."""
+        return [
+            *randomness.SEAMS,
+            *losses.SEAMS,
+            *norm.SEAMS,
+            *hooks.seams(self.calls),
+        ]
+
+    def start(self) -> None:
+        """Let the followers begin, wait for them, and give all the leader's random state."""
+        if self._started:
+            return
+        self._started = True
+        group = self.group
+        if self._is_leader():
+            group.board.flags[Flag.GO] = 1
+        taken = group.swap("start", [generators.encode_states()])
+        leader = min(taken)
+        if group.index != leader:
+            generators.decode_states(taken[leader][0])
+
+    def explain(self, slug: str, text: str) -> None:
+        """Tell the user something about the script, once."""
+        if slug not in self._told:
+            self._told.add(slug)
+            if self._is_leader():
+                self._tell("notice", text)
+
+    def on_step(self, *_: Any) -> None:
+        """An optimizer has stepped: for the meters."""
+        mine = self._mine
+        mine[Field.STEPS] += 1
+        mine[Field.SAMPLES] += self.calls.rows
+        now = time.perf_counter_ns()
+        if not self._first_step_ns:
+            self._first_step_ns = now
+            self._describe()
+        else:
+            mine[Field.TRAIN_NS] = now - self._first_step_ns
+        self.calls.rows = 0
+
+    def _is_leader(self) -> bool:
+        return bool(self.group.board.flags[Flag.LEADER] == self.group.index)
+
+    def _describe(self) -> None:
+        """The line at the start: what was decided."""
+        if not self._is_leader():
+            return
+        group, rows = self.group, self.calls.rows
+        parts = [f"{len(group.living)} workers on 1 box", "exact"]
+        if rows and self.calls.latest_region is not None:
+            each, rest = divmod(rows, len(group.living))
+            shares = f"{len(group.living)} x {each}" if not rest else f"slices of {each} or {each + 1}"
+            parts.append(f"batch {rows} = {shares}")
+            megabytes = self._reducer.latest_bytes / 1e6
+            parts.append(f"all-reduce of {megabytes:.2g} MB a step through shared memory")
+        else:
+            parts.append("nothing is split: every worker does all the work")
+        parts.append(f"{torch.get_num_threads()} threads a worker")
+        self._tell("plan", ", ".join(parts))

@@ -1,0 +1,516 @@
+"""Prove before you trust: may this module be split, and along which dimensions?
+
+The first call of a module with inputs of a new kind is tried, without gradients, whole and split,
+from the same random state; buffers, attributes and generators are put back after each trial. Only
+if every worker finds its rows of the outputs, the buffers and the generators' end states equal, is
+the module split from then on. The proof is repeated on the 10th, 100th, 1000th ... call.
+
+What cannot be put back is not tried: hooks of the script are left out of the trials (in the real
+call they see whole values), and what the module prints is swallowed and compared.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from pellucid.errors import DivergenceError, StoppedError
+from pellucid.sync.exact import generators
+from pellucid.sync.exact.losses import TOTALS
+from pellucid.sync.exact.region import Region, entered
+from pellucid.sync.exact.rows import Rows, split_rows
+from pellucid.sync.exact.tree import leaves_of
+from pellucid.sync.exact.view import BatchView, whole_of
+from pellucid.transport.shared_memory import Group
+
+if TYPE_CHECKING:
+    from pellucid.sync.exact.calls import Calls
+
+__all__ = ["Proof", "Prover", "Way", "leaf_key"]
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to split a call.
+
+    Attributes:
+        dims: for each leaf of the inputs, the dimension that counts the batch, or None.
+        main_dim: that dimension of the first batched input.
+        reduces: losses and totals inside are those of the whole batch.
+    """
+
+    dims: tuple[int | None, ...]
+    main_dim: int
+    reduces: bool
+
+    @contextlib.contextmanager
+    def seams(self) -> Iterator[None]:
+        """Take the seams that only this way needs."""
+        if not self.reduces:
+            yield
+            return
+        originals = [(owner, name, getattr(owner, name)) for owner, name, _ in TOTALS]
+        for (owner, name, handler), (_, _, original) in zip(TOTALS, originals, strict=True):
+            setattr(owner, name, _answered(original, handler))
+        try:
+            yield
+        finally:
+            for owner, name, original in originals:
+                setattr(owner, name, original)
+
+
+def _answered(original: Callable[..., Any], handler: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda *args, **kwargs: handler(original, *args, **kwargs)
+
+
+@dataclass
+class Proof:
+    """What was found out about a module with inputs of one kind.
+
+    Attributes:
+        way: how to split its calls; None: it runs whole.
+        outputs: for each leaf of the outputs, the dimension along which rows join, or None.
+        why: what stands against splitting.
+        calls: calls that relied on it so far.
+        checked: value of ``calls`` at the latest check.
+    """
+
+    way: Way | None
+    outputs: tuple[int | None, ...] = ()
+    why: str = ""
+    calls: int = 0
+    checked: int = 0
+    next_check: int = 10
+
+    def is_due(self) -> bool:
+        """Whether it is time to check again."""
+        return self.way is not None and self.calls >= self.next_check
+
+
+class _FailedError(Exception):
+    """A trial did not agree with the whole."""
+
+
+@dataclass
+class _Trial:
+    """What a run left behind."""
+
+    output: Any
+    states: generators.States
+    buffers: list[torch.Tensor]
+    attributes: list[dict[str, Any]]
+    printed: str
+
+
+class Prover:
+    """Tries modules.
+
+    Args:
+        group: the workers, who vote.
+        calls: runs the trials.
+    """
+
+    def __init__(self, group: Group, calls: Calls) -> None:
+        self._group = group
+        self._calls = calls
+        self._agreed: set[int] = set()
+
+    def prove(
+        self,
+        original: Callable[..., Any],
+        module: nn.Module,
+        inputs: Any,
+        leaves: list[Any],
+        rows: Rows | None,
+        before: Proof | None,
+    ) -> Proof | None:
+        """Try the module on this call's inputs.
+
+        Args:
+            original: ``nn.Module.__call__``.
+            module: the module that is called.
+            inputs: (args, kwargs) of the call.
+            leaves: their leaves.
+            rows: the division of the views among them, if there are any.
+            before: the proof to check again, or None.
+
+        Returns:
+            The proof; None where this call allows none (too few rows, not yet initialised, or
+            the module raises: then the real call must).
+        """
+        if any(isinstance(p, nn.parameter.UninitializedParameter) for p in module.parameters()):
+            return None
+        self._agree_on_parameters(module)
+        whole_inputs = whole_of(inputs)
+        saved = _Saved(module)
+        try:
+            whole = self._trial(saved, lambda: original(module, *whole_inputs[0], **whole_inputs[1]))
+        except (DivergenceError, StoppedError):
+            raise
+        except Exception:  # noqa: BLE001 - the script's own error: the real call will raise it
+            saved.restore()
+            return None
+        ways = [before.way] if before else _ways(leaves, rows)
+        why = "its inputs have no common batch dimension"
+        enough = False
+        for way in ways:
+            assert way is not None
+            division = self._division(way, leaves, rows)
+            if division is None:
+                continue
+            enough = True
+            outputs, reason = self._try(original, module, inputs, way, division, whole, saved)
+            if outputs is not None:
+                return _proven(way, outputs, before)
+            why = reason or why
+        if before:
+            return Proof(None, why=why, calls=before.calls, checked=before.checked)
+        return Proof(None, why=why) if enough or not _has_batch(leaves) else None
+
+    def _division(self, way: Way, leaves: list[Any], rows: Rows | None) -> Rows | None:
+        if rows is not None:
+            return rows if rows.local else None
+        total = next(
+            x.shape[d] for x, d in zip(leaves, way.dims, strict=True) if d is not None
+        )
+        group = self._group
+        if total < len(group.living):
+            return None
+        return split_rows(total, tuple(group.living), group.workers, group.index)
+
+    def _try(
+        self,
+        original: Callable[..., Any],
+        module: nn.Module,
+        inputs: Any,
+        way: Way,
+        rows: Rows,
+        whole: _Trial,
+        saved: _Saved,
+    ) -> tuple[tuple[int | None, ...] | None, str]:
+        """One way against the whole, on all workers; the joined dims, or None and a reason."""
+        region = Region(self._group, rows, way.main_dim, way.reduces)
+        outputs: tuple[int | None, ...] | None = None
+        why = ""
+        try:
+
+            def run() -> Any:
+                args, kwargs = self._calls.enter(region, way, inputs)
+                with way.seams(), entered(region):
+                    return original(module, *args, **kwargs)
+
+            trial = self._trial(saved, run)
+            outputs = _compare(whole, trial, region)
+        except StoppedError:
+            raise
+        except _FailedError as failed:
+            why = str(failed)
+        except Exception as error:  # noqa: BLE001 - a module that cannot take rows is run whole
+            why = f"on a slice of the batch it raises {type(error).__name__}: {_line(error)}"
+            saved.restore()
+        if not self._all(outputs is not None):
+            return None, why
+        return outputs, ""
+
+    def _trial(self, saved: _Saved, run: Callable[[], Any]) -> _Trial:
+        """Run from the saved state without side effects, and note what changed."""
+        out = io.StringIO()
+        with (
+            torch.no_grad(),
+            self._calls.inside(),
+            contextlib.redirect_stdout(out),
+            warnings.catch_warnings(),
+            saved.without_hooks(),
+        ):
+            warnings.simplefilter("ignore")
+            output = run()
+        trial = _Trial(
+            output, generators.states(), saved.buffers(), saved.attributes(), out.getvalue()
+        )
+        saved.restore()
+        return trial
+
+    def _all(self, vote: bool) -> bool:
+        """Whether every worker votes yes."""
+        while True:
+            try:
+                taken = self._group.swap("vote", [torch.tensor([int(vote)])])
+            except DivergenceError:
+                # somebody's trial broke off while others were exchanging values inside theirs
+                vote = False
+                continue
+            return all(int(parts[0].view(torch.int64)) for parts in taken.values())
+
+    def _agree_on_parameters(self, module: nn.Module) -> None:
+        """See that all workers' copies of a module start alike; the leader's count."""
+        if id(module) in self._agreed:
+            return
+        self._agreed.add(id(module))
+        values = [t for t in (*module.parameters(), *module.buffers()) if t.numel()]
+        sums = torch.stack([_checksum(t) for t in values]) if values else torch.zeros(1)
+        taken = self._group.swap("parameters", [sums])
+        parts = [p[0].view(torch.float64) for p in taken.values()]
+        if all(torch.equal(parts[0], p) for p in parts[1:]):
+            return
+        source = min(taken)
+        with torch.no_grad():
+            for value in values:
+                value.copy_(self._group.broadcast("parameters", value.detach(), source))
+
+
+def _checksum(value: torch.Tensor) -> torch.Tensor:
+    """A number that differs when values do (or stand in another order)."""
+    flat = value.detach().reshape(-1).to("cpu", torch.float64)
+    ramp = torch.linspace(1, 2, flat.numel(), dtype=torch.float64)
+    return torch.dot(flat, ramp)
+
+
+def _proven(way: Way, outputs: tuple[int | None, ...], before: Proof | None) -> Proof:
+    proof = Proof(way, outputs)
+    if before:
+        proof.calls = proof.checked = before.calls
+        proof.next_check = before.next_check * 10
+    return proof
+
+
+class _Saved:
+    """What a run of a module may change, to be put back."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._modules = list(module.modules())
+        self._states = generators.states()
+        self._buffers = [
+            (m._buffers, {k: (b, None if b is None else b.clone()) for k, b in m._buffers.items()})
+            for m in self._modules
+        ]
+        self._attributes = [(vars(m), _plain(vars(m))) for m in self._modules]
+
+    def buffers(self) -> list[torch.Tensor]:
+        """Copies of all buffers as they are now."""
+        return [
+            b.clone() for owner, _ in self._buffers for b in owner.values() if b is not None
+        ]
+
+    def attributes(self) -> list[dict[str, Any]]:
+        """The modules' own attributes that are not now as they were."""
+        changed = []
+        for now, before in self._attributes:
+            plain = _plain(now)
+            changed.append({k: v for k, v in plain.items() if not _is_same(v, before.get(k, now))})
+        return changed
+
+    def restore(self) -> None:
+        """Put everything back."""
+        generators.restore(self._states)
+        for owner, saved in self._buffers:
+            for name, (buffer, value) in saved.items():
+                if buffer is not None:
+                    buffer.detach().copy_(value)
+                owner[name] = buffer
+        for now, before in self._attributes:
+            for name in [k for k in _plain(now) if k not in before]:
+                del now[name]
+            for name, value in before.items():
+                if name not in now or not _is_same(now[name], value):
+                    # the copy was taken to compare with; hand out another, so that it stays
+                    now[name] = copy.copy(value) if type(value) in (list, dict, set) else value
+
+    @contextlib.contextmanager
+    def without_hooks(self) -> Iterator[None]:
+        """While the body runs, the script's own hooks on these modules are not called."""
+        taken: list[tuple[Any, dict[Any, Any]]] = []
+        for module in self._modules:
+            for hooks in (module._forward_hooks, module._forward_pre_hooks):
+                if hooks:
+                    taken.append((hooks, dict(hooks)))
+                    for key, hook in list(hooks.items()):
+                        if not _is_torchs(hook):
+                            del hooks[key]
+        try:
+            yield
+        finally:
+            for hooks, before in taken:
+                hooks.clear()
+                hooks.update(before)
+
+
+def _is_torchs(hook: Any) -> bool:
+    module = getattr(hook, "__module__", None) or type(hook).__module__
+    return str(module).startswith("torch.")
+
+
+_NOT_PLAIN = {"_parameters", "_buffers", "_modules", "_flat_weights", "_flat_weight_refs", "training"}
+
+
+def _plain(attributes: dict[str, Any]) -> dict[str, Any]:
+    """Attributes of a module's own, containers copied."""
+    return {
+        k: copy.copy(v) if type(v) in (list, dict, set) else v
+        for k, v in attributes.items()
+        if k not in _NOT_PLAIN and not k.endswith("_hooks") and "_hooks_" not in k
+    }
+
+
+def _is_same(a: Any, b: Any) -> bool:
+    if a is b:
+        return True
+    if type(a) is not type(b) or isinstance(a, torch.Tensor):
+        return False
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(_is_same(x, y) for x, y in zip(a, b, strict=True))
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(_is_same(a[k], b[k]) for k in a)
+    try:
+        return bool(a == b)
+    except Exception:  # noqa: BLE001 - what cannot be compared counts as changed
+        return False
+
+
+def leaf_key(leaf: Any) -> Any:
+    """What kind of input a leaf is; calls with inputs of the same kinds share a proof."""
+    if isinstance(leaf, BatchView) and leaf.whole is None:
+        return ("view", leaf.ndim, leaf.dtype)
+    if isinstance(leaf, torch.Tensor):
+        return ("tensor", leaf.ndim, leaf.dtype)
+    return leaf if isinstance(leaf, bool | str | None) else type(leaf)
+
+
+def _has_batch(leaves: list[Any]) -> bool:
+    return any(isinstance(x, torch.Tensor) and x.ndim for x in leaves)
+
+
+def _ways(leaves: list[Any], rows: Rows | None) -> list[Way]:
+    """Ways to split worth trying, the likeliest first."""
+    candidates: list[tuple[tuple[int | None, ...], int]] = []
+    if rows is not None:
+        candidates = [
+            (tuple(_dim(x, rows.total, (0, 1)) for x in leaves), 0),
+            (tuple(_dim(x, rows.total, (0,)) for x in leaves), 0),
+            (tuple(0 if isinstance(x, BatchView) else None for x in leaves), 0),
+        ]
+    else:
+        first = next((x for x in leaves if isinstance(x, torch.Tensor) and x.ndim), None)
+        if first is None:
+            return []
+        alone = tuple(0 if x is first else None for x in leaves)
+        candidates = [
+            (tuple(_dim(x, first.shape[0], (0, 1)) for x in leaves), 0),
+            (tuple(_dim(x, first.shape[0], (0,)) for x in leaves), 0),
+        ]
+        if first.ndim > 1:
+            candidates.append((tuple(_dim(x, first.shape[1], (1, 0)) for x in leaves), 1))
+        candidates.append((alone, 0))
+    distinct = list(dict.fromkeys(candidates))
+    return [Way(dims, main, reduces) for reduces in (False, True) for dims, main in distinct]
+
+
+def _dim(leaf: Any, total: int, order: tuple[int, ...]) -> int | None:
+    if isinstance(leaf, torch.Tensor):
+        for dim in order:
+            if dim < leaf.ndim and leaf.shape[dim] == total:
+                return dim
+    return None
+
+
+def _compare(whole: _Trial, trial: _Trial, region: Region) -> tuple[int | None, ...]:
+    """How the trial's outputs join into the whole's.
+
+    Raises:
+        _FailedError: they do not; its text says what differs, for the user.
+    """
+    if whole.printed != trial.printed:
+        msg = "it prints something that depends on the size of its batch"
+        raise _FailedError(msg)
+    mine, its = leaves_of(trial.output), leaves_of(whole.output)
+    if len(mine) != len(its):
+        msg = "the number of its outputs depends on the batch"
+        raise _FailedError(msg)
+    joined = tuple(_compare_leaf(a, b, region) for a, b in zip(mine, its, strict=True))
+    if not generators.same(whole.states, trial.states):
+        msg = "it draws random numbers in a way that cannot be divided by rows"
+        raise _FailedError(msg)
+    for a, b in zip(trial.buffers, whole.buffers, strict=True):
+        if a.shape != b.shape or not _close(a, b):
+            msg = "its buffers take values that depend on the whole batch"
+            raise _FailedError(msg)
+    for now, then in zip(trial.attributes, whole.attributes, strict=True):
+        # a tensor kept aside would carry this worker's part of a gradient into the script
+        kept = any(isinstance(x, torch.Tensor) for x in leaves_of(list(now.values())))
+        if kept or now.keys() != then.keys() or any(not _alike(now[k], then[k]) for k in now):
+            names = ", ".join(sorted(now.keys() | then.keys()))
+            msg = f"it keeps something of the batch in its attributes ({names})"
+            raise _FailedError(msg)
+    return joined
+
+
+def _compare_leaf(mine: Any, whole: Any, region: Region) -> int | None:
+    if not isinstance(whole, torch.Tensor):
+        if not _alike(mine, whole):
+            msg = f"it returns a {type(whole).__name__} that depends on the whole batch"
+            raise _FailedError(msg)
+        return None
+    if not isinstance(mine, torch.Tensor) or mine.ndim != whole.ndim or mine.dtype != whole.dtype:
+        msg = "the type of its outputs depends on the batch"
+        raise _FailedError(msg)
+    differing = [d for d in range(whole.ndim) if mine.shape[d] != whole.shape[d]]
+    if not differing:
+        if not _close(mine, whole):
+            msg = "its outputs mix rows of the batch"
+            raise _FailedError(msg)
+        return None
+    dim = differing[0]
+    divides = whole.shape[dim] % region.rows.total == 0
+    if len(differing) > 1 or not divides or region.own(whole, dim).shape != mine.shape:
+        msg = "the shape of its outputs does not follow the rows of its inputs"
+        raise _FailedError(msg)
+    if not _close(mine, region.own(whole, dim)):
+        msg = "its outputs mix rows of the batch"
+        raise _FailedError(msg)
+    return dim
+
+
+_TOLERANCE = {torch.float64: 1e-9, torch.float32: 2e-4, torch.complex128: 1e-9}
+
+
+def _close(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Equal up to the order of summation."""
+    if not (b.is_floating_point() or b.is_complex()):
+        return torch.equal(a, b)
+    if a.numel() == 0:
+        return True
+    tolerance = _TOLERANCE.get(b.dtype, 3e-2)
+    finite = b[torch.isfinite(b)]
+    scale = float(finite.abs().max()) if finite.numel() else 0.0
+    return torch.allclose(a, b, rtol=tolerance, atol=tolerance * scale, equal_nan=True)
+
+
+def _alike(a: Any, b: Any) -> bool:
+    """Equal values that are not outputs' tensors: numbers, containers, attributes."""
+    if isinstance(a, torch.Tensor):
+        return isinstance(b, torch.Tensor) and a.shape == b.shape and _close(a, b)
+    if isinstance(a, float) and isinstance(b, float):
+        return a == b or abs(a - b) <= 1e-9 * max(abs(a), abs(b))  # noqa: PLR1714
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(_alike(x, y) for x, y in zip(a, b, strict=True))
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(_alike(a[k], b[k]) for k in a)
+    try:
+        return bool(a == b)
+    except Exception:  # noqa: BLE001 - what cannot be compared counts as different
+        return False
+
+
+def _line(error: BaseException) -> str:
+    return (str(error).splitlines() or [""])[0][:160]
+
+

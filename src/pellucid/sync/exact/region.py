@@ -1,0 +1,230 @@
+"""The two worlds of exact mode, and the differentiable crossings between them.
+
+[Note: worlds]
+*Script world*: outside the models. Every value is *whole* and the same on all workers; so is every
+gradient with respect to a whole value.
+
+*Region*: inside the outermost call of a module with parameters, when that call is split. A value
+is either *rows* (this worker's slice of a batched value) or *replicated* (the same everywhere:
+parameters, masks, statistics of the whole batch). The gradient of a replicated value is the sum
+over workers of what each one's backward computes: each holds a *share* of it.
+
+Every crossing is a pair, forward and backward, and each backward is made of crossings again, so
+that gradients of gradients come out right:
+
+| crossing      | forward                         | backward                              |
+|---------------|---------------------------------|---------------------------------------|
+| `Narrow`      | whole -> own rows (enter)       | rows of gradient -> whole (`Join`)    |
+| `Replicate`   | whole -> replicated (enter)     | sum of the shares (`SumOut`)          |
+| `Join`        | rows -> whole (leave)           | own rows of the gradient (`Narrow`)   |
+| `LeaveShare`  | replicated -> whole (leave)     | an equal share of the gradient        |
+| `SumOut`      | sum over workers -> whole       | the gradient as it is (`Replicate`)   |
+| `SumShares`   | sum over workers, replicated    | sum over workers of the shares        |
+
+`Join` and `LeaveShare` are the conjugate pairs of Megatron-LM's f and g (Shoeybi et al. 2019,
+section 3), with the batch in place of the hidden dimension.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.autograd import Function
+
+from pellucid.sync.exact.rows import Rows
+from pellucid.transport.shared_memory import Group
+
+__all__ = [
+    "Join",
+    "LeaveShare",
+    "Narrow",
+    "Region",
+    "Replicate",
+    "SumOut",
+    "SumShares",
+    "current",
+    "entered",
+]
+
+
+@dataclass(frozen=True)
+class Region:
+    """One split call.
+
+    Attributes:
+        group: the workers.
+        rows: how the batch is divided.
+        dim: dimension of the first batched input that is split.
+        reduces: losses and full reductions inside mean those of the whole batch.
+    """
+
+    group: Group
+    rows: Rows
+    dim: int = 0
+    reduces: bool = False
+
+    def batch_dim(self, shape: tuple[int, ...]) -> int | None:
+        """Which dimension of a local tensor of this shape counts rows (or a multiple), if any."""
+        local = self.rows.local
+        order = (1, 0) if self.dim == 1 else (0, 1)
+        for dim in order:
+            if dim < len(shape) and shape[dim] == local:
+                return dim
+        # batch and a further dimension may have been folded into one: (rows * heads, ...)
+        if shape and shape[0] and shape[0] % local == 0:
+            return 0
+        return None
+
+    def whole_shape(self, shape: tuple[int, ...], dim: int) -> list[int]:
+        """Shape of the whole tensor of which a local one has this shape."""
+        whole = list(shape)
+        whole[dim] = shape[dim] // self.rows.local * self.rows.total
+        return whole
+
+    def own(self, whole: torch.Tensor, dim: int) -> torch.Tensor:
+        """This worker's rows of a whole tensor, as a view."""
+        fold = whole.shape[dim] // self.rows.total
+        return whole.narrow(dim, self.rows.start * fold, self.rows.local * fold)
+
+
+class _Current:
+    region: Region | None = None
+
+
+def current() -> Region | None:
+    """The split call that is being run, if any."""
+    return _Current.region
+
+
+@contextmanager
+def entered(region: Region | None) -> Iterator[None]:
+    """Run the body inside this region (or, with None, outside any)."""
+    before = _Current.region
+    _Current.region = region
+    try:
+        yield
+    finally:
+        _Current.region = before
+
+
+def _narrow(rows: Rows, dim: int, whole: torch.Tensor) -> torch.Tensor:
+    fold = whole.shape[dim] // rows.total
+    return whole.narrow(dim, rows.start * fold, rows.local * fold)
+
+
+def _wants_graph(grad: torch.Tensor) -> bool:
+    return torch.is_grad_enabled() and grad.requires_grad
+
+
+class Narrow(Function):
+    """Whole -> own rows."""
+
+    @staticmethod
+    def forward(ctx: Any, group: Group, rows: Rows, dim: int, whole: torch.Tensor) -> torch.Tensor:
+        """Take this worker's rows along ``dim``."""
+        ctx.group, ctx.rows, ctx.dim = group, rows, dim
+        return _narrow(rows, dim, whole).clone()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        """Join the rows of the gradient."""
+        (whole,) = Join.apply(ctx.group, ctx.rows, (ctx.dim,), "gradient of an input", grads[0])
+        return None, None, None, whole
+
+
+class Join(Function):
+    """Rows -> whole, several tensors in one exchange."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, group: Group, rows: Rows, dims: tuple[int, ...], kind: str, *parts: torch.Tensor
+    ) -> tuple[torch.Tensor, ...]:
+        """Gather everybody's rows of each part along its dim."""
+        ctx.group, ctx.rows, ctx.dims = group, rows, dims
+        ctx.set_materialize_grads(False)
+        sizes = []
+        for part, dim in zip(parts, dims, strict=True):
+            fold = part.shape[dim] // rows.local if rows.local else 1
+            sizes.append([size * fold for size in rows.sizes])
+        return tuple(group.gather(kind, [p.contiguous() for p in parts], sizes, dims))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        """Take own rows of each gradient."""
+        out: list[Any] = []
+        for dim, grad in zip(ctx.dims, grads, strict=True):
+            if grad is None:
+                out.append(None)
+            elif _wants_graph(grad):
+                out.append(Narrow.apply(ctx.group, ctx.rows, dim, grad))
+            else:
+                out.append(_narrow(ctx.rows, dim, grad))
+        return None, None, None, None, *out
+
+
+class Replicate(Function):
+    """Whole -> replicated."""
+
+    @staticmethod
+    def forward(ctx: Any, group: Group, value: torch.Tensor) -> torch.Tensor:
+        """Hand the value in as it is."""
+        ctx.group = group
+        return value.detach()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        """Sum the shares."""
+        return None, SumOut.apply(ctx.group, grads[0])
+
+
+class SumOut(Function):
+    """Each worker's part -> the whole sum."""
+
+    @staticmethod
+    def forward(ctx: Any, group: Group, part: torch.Tensor) -> torch.Tensor:
+        """Add up everybody's part."""
+        ctx.group = group
+        return group.all_reduce("sum", part.contiguous())
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        """The gradient of a sum is everybody's as it is."""
+        grad = grads[0]
+        return None, Replicate.apply(ctx.group, grad) if _wants_graph(grad) else grad
+
+
+class LeaveShare(Function):
+    """Replicated -> whole."""
+
+    @staticmethod
+    def forward(ctx: Any, group: Group, value: torch.Tensor) -> torch.Tensor:
+        """Hand the value out as it is."""
+        ctx.group, ctx.workers = group, len(group.living)
+        return value.detach()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        """An equal share of the gradient each, so that the shares add up to it."""
+        grad = grads[0]
+        if _wants_graph(grad):
+            grad = Replicate.apply(ctx.group, grad)
+        return None, grad / ctx.workers
+
+
+class SumShares(Function):
+    """Each worker's part -> their sum, inside the region."""
+
+    @staticmethod
+    def forward(ctx: Any, group: Group, part: torch.Tensor) -> torch.Tensor:
+        """Add up everybody's part."""
+        ctx.group = group
+        return group.all_reduce("shared sum", part.contiguous())
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        """Each part's gradient is the sum of everybody's shares."""
+        return None, SumShares.apply(ctx.group, grads[0])

@@ -1,0 +1,48 @@
+"""Which rows of a batch are whose."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+__all__ = ["Rows", "split_rows"]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The division of one batch among the living workers.
+
+    Attributes:
+        total: rows of the whole batch.
+        sizes: rows of each worker's slice, by worker index; 0 for the dead.
+        start: first row of this worker's slice.
+        stop: one past its last row.
+    """
+
+    total: int
+    sizes: tuple[int, ...]
+    start: int
+    stop: int
+
+    @property
+    def local(self) -> int:
+        """Rows of this worker's slice."""
+        return self.stop - self.start
+
+
+@lru_cache(maxsize=256)
+def split_rows(total: int, living: tuple[int, ...], workers: int, index: int) -> Rows:
+    """Divide a batch evenly: slices differ by one row at most, earlier workers get the longer ones.
+
+    Args:
+        total: rows of the whole batch.
+        living: workers that take part, in order.
+        workers: number of workers there were at the start.
+        index: whose slice `start` and `stop` tell.
+    """
+    each, longer = divmod(total, len(living))
+    sizes = [0] * workers
+    for place, worker in enumerate(living):
+        sizes[worker] = each + (place < longer)
+    start = sum(sizes[:index])
+    return Rows(total, tuple(sizes), start, start + sizes[index])

@@ -1,0 +1,73 @@
+"""Walk the structures that scripts pass around: tuples, dicts, dataclasses, model outputs.
+
+``torch.utils._pytree`` does not know dataclasses or dict subclasses, and unknown objects are leaves
+here: only what we can rebuild exactly is opened.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+__all__ = ["leaves_of", "map_leaves"]
+
+
+def map_leaves(function: Callable[[Any], Any], tree: Any) -> Any:
+    """Rebuild a structure with ``function`` applied to each leaf; unchanged parts are shared."""
+    kind = type(tree)
+    if kind in (torch.Tensor, int, float, str, bool, type(None)):
+        return function(tree)
+    if kind is tuple or kind is list:
+        items = [map_leaves(function, item) for item in tree]
+        if all(a is b for a, b in zip(items, tree, strict=True)):
+            return tree
+        return kind(items)
+    if isinstance(tree, tuple | list | dict) or dataclasses.is_dataclass(tree):
+        return _map_rich(function, tree)
+    return function(tree)
+
+
+def _map_rich(function: Callable[[Any], Any], tree: Any) -> Any:
+    """Named tuples, dicts and their subclasses, dataclass instances."""
+    if isinstance(tree, dict):
+        values = {key: map_leaves(function, value) for key, value in tree.items()}
+        if all(values[key] is tree[key] for key in values):
+            return tree
+        if type(tree) is dict:
+            return values
+        rebuilt = copy.copy(tree)
+        for key, value in values.items():
+            rebuilt[key] = value  # e.g. transformers.ModelOutput keeps attributes in step here
+        return rebuilt
+    if isinstance(tree, tuple | list):
+        items = [map_leaves(function, item) for item in tree]
+        if all(a is b for a, b in zip(items, tree, strict=True)):
+            return tree
+        make = getattr(type(tree), "_make", type(tree))  # namedtuple, torch.Size, list subclasses
+        return make(items)
+    if isinstance(tree, type):
+        return function(tree)
+    names = [field.name for field in dataclasses.fields(tree) if hasattr(tree, field.name)]
+    values = {name: map_leaves(function, getattr(tree, name)) for name in names}
+    if all(values[name] is getattr(tree, name) for name in names):
+        return tree
+    rebuilt = copy.copy(tree)
+    for name, value in values.items():
+        object.__setattr__(rebuilt, name, value)  # frozen ones too: the copy is ours
+    return rebuilt
+
+
+def leaves_of(tree: Any) -> list[Any]:
+    """All leaves, in the order in which `map_leaves` visits them."""
+    found: list[Any] = []
+
+    def note(leaf: Any) -> Any:
+        found.append(leaf)
+        return leaf
+
+    map_leaves(note, tree)
+    return found

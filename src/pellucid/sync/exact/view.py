@@ -1,0 +1,125 @@
+"""The global view: a tensor that says it is the whole batch and holds this worker's rows.
+
+A `BatchView` reports shape, dtype and device of the whole batch without any exchange. What is
+done with it by the script is sorted by one table: operations that act on every row by itself are
+done on the rows held here and give a view again; reductions and losses over everything are done on
+the rows and summed; everything else *makes it whole*: one exchange, kept, and from then on it acts
+as that whole tensor. So what the table does not know is slower, never wrong.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from pellucid.sync.exact.region import Join
+from pellucid.sync.exact.rows import Rows
+from pellucid.sync.exact.tree import map_leaves
+from pellucid.sync.exact.view_rules import RULES
+from pellucid.transport.shared_memory import Group
+
+__all__ = ["BatchView", "whole_of"]
+
+_T = torch.Tensor
+
+
+def _getter(name: str) -> Any:
+    return getattr(_T, name).__get__
+
+
+# read from the view itself: nothing of it depends on the values
+_METADATA = {
+    *(_getter(n) for n in ("shape", "dtype", "device", "ndim", "layout", "is_cuda", "is_sparse")),
+    *(_getter(n) for n in ("is_mkldnn", "is_quantized", "is_meta", "is_mps", "itemsize")),
+    *(getattr(_T, n) for n in ("size", "dim", "numel", "nelement", "element_size", "__len__")),
+    *(getattr(_T, n) for n in ("is_floating_point", "is_complex", "get_device", "ndimension")),
+    torch.is_floating_point,
+    torch.is_complex,
+    torch.numel,
+    torch.is_tensor,
+}
+
+# read from the rows: the answer is the same for the whole
+_FROM_LOCAL = {_getter(n) for n in ("requires_grad", "is_leaf")}
+
+
+class BatchView(torch.Tensor):
+    """A whole batch of which this worker holds its rows; see the module's docstring.
+
+    Attributes:
+        rows: how the batch is divided (along dimension 0).
+        local: this worker's rows, shape ``(rows.local, ...)``; None once whole.
+        whole: the whole tensor, once it was asked for.
+    """
+
+    rows: Rows
+    local: torch.Tensor | None
+    whole: torch.Tensor | None
+    group: Group
+
+    @staticmethod
+    def __new__(cls, group: Group, rows: Rows, local: torch.Tensor) -> BatchView:
+        """Wrap this worker's rows."""
+        view: BatchView = torch.Tensor._make_wrapper_subclass(
+            cls,
+            (rows.total, *local.shape[1:]),
+            dtype=local.dtype,
+            device=local.device,
+        )
+        view.group, view.rows, view.local, view.whole = group, rows, local, None
+        return view
+
+    def make_whole(self) -> torch.Tensor:
+        """The whole tensor: gathered on first use, then kept. A collective operation."""
+        if self.whole is None:
+            assert self.local is not None
+            if self.local.requires_grad and torch.is_grad_enabled():
+                (self.whole,) = Join.apply(self.group, self.rows, (0,), "view", self.local)
+            else:
+                # the graph of the rows, if any, must stay reachable: keep them beside the whole
+                (whole,) = self.group.gather(
+                    "view", [self.local.detach().contiguous()], [list(self.rows.sizes)], [0]
+                )
+                if self.local.requires_grad:
+                    return whole
+                self.whole = whole
+            self.local = None
+        return self.whole
+
+    @classmethod
+    def __torch_function__(
+        cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Sort one operation of the script: metadata, row by row, summed, or whole."""
+        kwargs = kwargs or {}
+        if func in _METADATA:
+            with torch._C.DisableTorchFunctionSubclass():
+                return func(*args, **kwargs)
+        if func in _FROM_LOCAL:
+            view = args[0]
+            return func(view.local if view.whole is None else view.whole)
+        rule = RULES.get(func)
+        if rule is not None:
+            result = rule(cls, func, args, kwargs)
+            if result is not NotImplemented:
+                return result
+        return func(*whole_of(args), **whole_of(kwargs))
+
+    @classmethod
+    def __torch_dispatch__(
+        cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Whatever reaches the dispatcher past the script's level acts on the whole."""
+        return func(*whole_of(args), **whole_of(kwargs or {}))
+
+    def __deepcopy__(self, memo: Any) -> torch.Tensor:
+        return self.make_whole().clone()
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return self.make_whole().__reduce_ex__(protocol)
+
+
+def whole_of(tree: Any) -> Any:
+    """The same structure with every view in it made whole."""
+    return map_leaves(lambda leaf: leaf.make_whole() if isinstance(leaf, BatchView) else leaf, tree)

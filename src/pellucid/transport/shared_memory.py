@@ -1,0 +1,445 @@
+"""Exchange between the workers of one box, through memory they share.
+
+[Note: mailboxes]
+Every worker owns two *slots*, used in turn by the number of the exchange: it writes its part into
+``slot[number % 2]``, raises ``Field.ARRIVED`` to that number, waits until every living worker has
+arrived, and reads the others' slots. That is the whole barrier: a worker can only write into a
+slot again two exchanges later, and by then everybody has arrived at the exchange in between, that
+is, has finished reading. No lock, no system call, no socket.
+
+[Note: arena]
+Gradients go through an *arena* of their own, because a backward pass posts several buckets and
+waits for them only at its end. Each worker has two halves, used in turn by the number of the
+backward pass; ``Field.POSTED`` counts buckets. With few workers everybody adds up all parts by
+itself, in worker order, so that all get the same bits with a single wait. With many, that would
+read every part once a worker: then each reduces its own shard and reads the others'.
+
+[Note: death]
+Whether a dead worker's part of an exchange counts is decided by what it managed to publish:
+``ARRIVED`` and ``POSTED`` stay in the board, so that all survivors decide alike. The launcher marks
+a worker dead only when its process is certainly gone. Who is *living*, that is, who gets rows from
+now on, is agreed: each part carries the epoch its writer saw, and all take the highest they read.
+
+x86 keeps the order of stores; elsewhere the interpreter's own lock operations between a store to
+a slot and the store to the board serve as the fence (see `_fence`).
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import platform
+import threading
+import time
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+
+from pellucid.errors import DivergenceError, ExchangeError, StoppedError
+from pellucid.transport.board import Board, Field, Flag, State
+
+__all__ = ["Bucket", "Group", "create"]
+
+SLOT_BYTES: Final = 64 << 20
+HALF_BYTES: Final = 16 << 30  # of address space: pages exist once written
+HEADER_BYTES: Final = 64
+ALIGN: Final = 64
+# up to this many workers, reading all parts oneself is cheaper than a second wait
+REDUCE_ALONE_WORKERS: Final = 3
+SPIN: Final = 4000  # polls (about 0.1 us each) before giving the core away
+NAP_AFTER: Final = 12000  # polls before sleeping between two polls
+
+
+def _aligned(nbytes: int) -> int:
+    return -(-nbytes // ALIGN) * ALIGN
+
+
+def _total_bytes(workers: int) -> int:
+    return workers * (2 * SLOT_BYTES + 2 * HALF_BYTES) + HALF_BYTES
+
+
+def create(workers: int) -> int:
+    """Make the memory for a group of workers and return its inheritable file descriptor.
+
+    It is anonymous and sparse: it has no name, cannot go stale, and takes only what was written.
+    """
+    fd = os.memfd_create("pellucid-exchange")
+    os.ftruncate(fd, _total_bytes(workers))
+    os.set_inheritable(fd, True)
+    return fd
+
+
+if platform.machine() in ("x86_64", "AMD64"):
+
+    def _fence() -> None:
+        """Stores are ordered by the processor."""
+else:
+    _lock = threading.Lock()
+
+    def _fence() -> None:
+        """Release, acquire: a full fence on processors that reorder stores."""
+        with _lock:
+            pass
+        with _lock:
+            pass
+
+
+@dataclass
+class Bucket:
+    """One posted bucket of gradients on its way."""
+
+    number: int
+    half: int
+    start: int  # offset in bytes within a half
+    length: int  # values
+    dtype: torch.dtype
+
+
+class Group:
+    """The workers of one box as one of them sees them.
+
+    Args:
+        fd: memory made by `create`.
+        board: the box's board.
+        index: which worker this is.
+    """
+
+    def __init__(self, fd: int, board: Board, index: int) -> None:
+        self.board = board
+        self.index = index
+        self.workers = board.workers
+        self.living = list(range(self.workers))
+        self._epoch = 0
+        self._map = mmap.mmap(fd, _total_bytes(self.workers))
+        # one flat uint8 tensor over everything; slices of it cost no copy
+        memory = torch.frombuffer(self._map, dtype=torch.uint8)
+        slots = memory[: self.workers * 2 * SLOT_BYTES]
+        self._slots = [
+            [slots[(2 * w + s) * SLOT_BYTES :][:SLOT_BYTES] for s in range(2)]
+            for w in range(self.workers)
+        ]
+        arena = memory[self.workers * 2 * SLOT_BYTES :]
+        self._halves = [
+            [arena[(2 * w + h) * HALF_BYTES :][:HALF_BYTES] for h in range(2)]
+            for w in range(self.workers)
+        ]
+        self._result = arena[self.workers * 2 * HALF_BYTES :][:HALF_BYTES]
+        self._headers = [[slot[:HEADER_BYTES].view(torch.int64).numpy() for slot in pair] for pair in self._slots]
+        self._fields = board.fields
+        self._mine = board.fields[index]
+        self._number = 0
+        self._posted = 0
+        self._pass = 0
+        self._filled = 0
+        self._kinds: dict[str, int] = {}
+        cores = len(os.sched_getaffinity(0))
+        self._spin = SPIN if cores >= self.workers else 50
+
+    # exchanges through mailboxes
+
+    def swap(self, kind: str, parts: Sequence[torch.Tensor]) -> dict[int, list[torch.Tensor]]:
+        """Hand everybody these tensors, get everybody's.
+
+        Args:
+            kind: what the exchange is for; all workers must name the same.
+            parts: any tensors; together at most `SLOT_BYTES`.
+
+        Returns:
+            For each worker that took part, one flat uint8 tensor a part. They lie in shared
+            memory and are valid until the next but one exchange: copy what is to stay.
+
+        Raises:
+            DivergenceError: the workers are at different exchanges.
+            StoppedError: the run is being stopped.
+        """
+        began = time.perf_counter_ns()
+        number = self._number = self._number + 1
+        slot = number & 1
+        mine = self._slots[self.index][slot]
+        header = self._headers[self.index][slot]
+        at = HEADER_BYTES + 8 * len(parts)
+        at = _aligned(at)
+        lengths = []
+        for part in parts:
+            size = part.numel() * part.element_size()
+            if at + size > SLOT_BYTES:
+                msg = f"exchange {kind!r} of {at + size} bytes does not fit a slot of {SLOT_BYTES}"
+                raise ExchangeError(msg)
+            if size:
+                mine[at : at + size].view(part.dtype).view(part.shape).copy_(part)
+            lengths.append(size)
+            at = _aligned(at + size)
+        if lengths:
+            mine[HEADER_BYTES : HEADER_BYTES + 8 * len(parts)].view(torch.int64).copy_(
+                torch.tensor(lengths)
+            )
+        header[0] = self._code(kind)
+        header[1] = len(parts)
+        header[2] = self.board.flags[Flag.EPOCH]
+        _fence()
+        self._mine[Field.ARRIVED] = number
+        waited = self._wait(Field.ARRIVED, number, kind)
+        taken = self._read(slot, number, kind)
+        self._mine[Field.WAIT_NS] += waited
+        self._mine[Field.EXCHANGE_NS] += time.perf_counter_ns() - began - waited
+        self._mine[Field.BYTES] += at
+        return taken
+
+    def _read(self, slot: int, number: int, kind: str) -> dict[int, list[torch.Tensor]]:
+        code = self._code(kind)
+        taken = {}
+        epoch = self._epoch
+        for worker in range(self.workers):
+            if self._fields[worker, Field.ARRIVED] < number:
+                continue  # dead: its part is missing
+            header = self._headers[worker][slot]
+            if header[0] != code:
+                raise DivergenceError(self._divergence(kind, worker, int(header[0])))
+            epoch = max(epoch, int(header[2]))
+            memory = self._slots[worker][slot]
+            count = int(header[1])
+            lengths = memory[HEADER_BYTES : HEADER_BYTES + 8 * count].view(torch.int64).tolist()
+            at = _aligned(HEADER_BYTES + 8 * count)
+            parts = []
+            for length in lengths:
+                parts.append(memory[at : at + length])
+                at = _aligned(at + length)
+            taken[worker] = parts
+        if epoch != self._epoch:
+            self._agree(epoch)
+        return taken
+
+    def _agree(self, epoch: int) -> None:
+        """From now on, the living are those who had not died in this epoch."""
+        self._epoch = epoch
+        died = self._fields[:, Field.DIED]
+        self.living = [w for w in range(self.workers) if not 0 < died[w] <= epoch]
+
+    def gather(
+        self, kind: str, parts: Sequence[torch.Tensor], rows: Sequence[Sequence[int]], dims: Sequence[int]
+    ) -> list[torch.Tensor]:
+        """Join everybody's slices into whole tensors.
+
+        Args:
+            kind: what the exchange is for.
+            parts: this worker's slices.
+            rows: for each part, the size of each worker's slice along the part's dim.
+            dims: for each part, the dimension along which it is sliced.
+
+        Returns:
+            The whole tensors, on the parts' devices. A dead worker's rows are zeros.
+        """
+        if sum(_aligned(p.numel() * p.element_size()) for p in parts) + 4096 > SLOT_BYTES:
+            return [
+                self._gather_large(kind, p, r, d) for p, r, d in zip(parts, rows, dims, strict=True)
+            ]
+        taken = self.swap(kind, parts)
+        wholes = []
+        for k, (part, sizes, dim) in enumerate(zip(parts, rows, dims, strict=True)):
+            slices = []
+            for worker, size in enumerate(sizes):
+                shape = list(part.shape)
+                shape[dim] = size
+                if size == 0:
+                    continue
+                if worker in taken:
+                    slices.append(taken[worker][k].view(part.dtype).view(shape))
+                else:
+                    slices.append(torch.zeros(shape, dtype=part.dtype))
+            wholes.append(torch.cat(slices, dim).to(part.device))
+        return wholes
+
+    def _gather_large(self, kind: str, part: torch.Tensor, sizes: Sequence[int], dim: int) -> torch.Tensor:
+        """Gather a tensor that does not fit a slot, piece by piece."""
+        local = part.detach().movedim(dim, 0).reshape(-1)
+        row = local.numel() // max(part.shape[dim], 1)
+        shape = list(part.movedim(dim, 0).shape)
+        shape[0] = sum(sizes)
+        whole = torch.zeros(shape, dtype=part.dtype, device=part.device).reshape(-1)
+        starts = [sum(sizes[:w]) * row for w in range(len(sizes))]
+        piece = (SLOT_BYTES - 4096) // part.element_size()
+        for at in range(0, max(sizes) * row, piece):
+            taken = self.swap(kind, [local[at : at + piece]])
+            for worker, (data,) in taken.items():
+                values = data.view(part.dtype)
+                whole[starts[worker] + at :][: values.numel()].copy_(values)
+        return whole.view(shape).movedim(0, dim).contiguous()
+
+    def all_reduce(self, kind: str, part: torch.Tensor) -> torch.Tensor:
+        """Sum over workers, the same bits for all; for small tensors (statistics, loss sums)."""
+        if part.numel() * part.element_size() + 4096 > SLOT_BYTES:
+            flat = part.detach().reshape(-1)
+            piece = (SLOT_BYTES - 4096) // part.element_size()
+            pieces = [self.all_reduce(kind, p) for p in flat.split(piece)]
+            return torch.cat(pieces).view(part.shape)
+        taken = self.swap(kind, [part])
+        parts = [data[0].view(part.dtype) for data in taken.values()]
+        total = parts[0].clone()
+        for other in parts[1:]:
+            total.add_(other)
+        return total.view(part.shape).to(part.device)
+
+    def broadcast(self, kind: str, value: torch.Tensor, source: int) -> torch.Tensor:
+        """The source worker's tensor, of the same shape and dtype everywhere."""
+        flat = value.detach().reshape(-1)
+        piece = (SLOT_BYTES - 4096) // max(value.element_size(), 1)
+        got = []
+        for part in flat.split(piece) if flat.numel() else []:
+            taken = self.swap(kind, [part] if self.index == source else [])
+            if source not in taken:
+                msg = f"worker {source} died while the others were waiting for its {kind}"
+                raise ExchangeError(msg)
+            got.append(taken[source][0].view(value.dtype).clone())
+        return torch.cat(got).view(value.shape).to(value.device) if got else value
+
+    # gradients through the arena
+
+    def post(self, values: Sequence[torch.Tensor]) -> Bucket:
+        """Put a bucket of this worker's partial gradients where the others can read it.
+
+        Args:
+            values: tensors of one dtype; they travel as one flat array.
+        """
+        began = time.perf_counter_ns()
+        dtype = values[0].dtype
+        length = sum(v.numel() for v in values)
+        size = length * values[0].element_size()
+        if self._filled + size > HALF_BYTES:
+            msg = f"gradients of more than {HALF_BYTES >> 30} GiB in one backward do not fit the arena"
+            raise ExchangeError(msg)
+        half = self._halves[self.index][self._pass & 1]
+        flat = half[self._filled : self._filled + size].view(dtype)
+        if values[0].is_cuda:
+            flat.copy_(torch.cat([v.reshape(-1) for v in values]))
+        else:
+            torch.cat([v.reshape(-1) for v in values], out=flat)
+        self._posted += 1
+        bucket = Bucket(self._posted, self._pass & 1, self._filled, length, dtype)
+        self._filled = _aligned(self._filled + size)
+        _fence()
+        self._mine[Field.POSTED] = self._posted
+        self._mine[Field.EXCHANGE_NS] += time.perf_counter_ns() - began
+        self._mine[Field.BYTES] += size
+        return bucket
+
+    def collect(self, buckets: Sequence[Bucket]) -> list[torch.Tensor]:
+        """Wait for everybody's part of these buckets and return their sums, flat.
+
+        The sums are fresh CPU tensors: they may be kept and written to.
+        """
+        began = time.perf_counter_ns()
+        waited = 0
+        sharded = len(self.living) > REDUCE_ALONE_WORKERS
+        if sharded:
+            for bucket in buckets:
+                waited += self._wait(Field.POSTED, bucket.number, "gradients")
+                self._reduce_shard(bucket)
+                _fence()
+                self._mine[Field.REDUCED] = bucket.number
+        sums = []
+        for bucket in buckets:
+            column = Field.REDUCED if sharded else Field.POSTED
+            waited += self._wait(column, bucket.number, "gradients")
+            sums.append(self._collect(bucket) if sharded else self._reduce(bucket, 0, bucket.length))
+        self._mine[Field.WAIT_NS] += waited
+        self._mine[Field.EXCHANGE_NS] += time.perf_counter_ns() - began - waited
+        return sums
+
+    def end_pass(self) -> None:
+        """All buckets of a backward pass are collected: the next one uses the other half."""
+        self._pass += 1
+        self._filled = 0
+
+    def _parts(self, bucket: Bucket, start: int, stop: int) -> list[torch.Tensor]:
+        parts = []
+        width = bucket.dtype.itemsize
+        for worker in range(self.workers):
+            if self._fields[worker, Field.POSTED] >= bucket.number:
+                half = self._halves[worker][bucket.half]
+                first = bucket.start + start * width
+                parts.append(half[first : first + (stop - start) * width].view(bucket.dtype))
+        return parts
+
+    def _reduce(
+        self, bucket: Bucket, start: int, stop: int, out: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        parts = self._parts(bucket, start, stop)
+        if len(parts) == 1:
+            return parts[0].clone() if out is None else out.copy_(parts[0])
+        total = torch.add(parts[0], parts[1], out=out)
+        for part in parts[2:]:
+            total.add_(part)
+        return total
+
+    def _shard(self, bucket: Bucket, worker: int) -> tuple[int, int]:
+        each = -(-bucket.length // self.workers)
+        each = -(-each // 16) * 16  # whole cache lines
+        return min(worker * each, bucket.length), min((worker + 1) * each, bucket.length)
+
+    def _result_of(self, bucket: Bucket) -> torch.Tensor:
+        size = bucket.length * bucket.dtype.itemsize
+        return self._result[bucket.start : bucket.start + size].view(bucket.dtype)
+
+    def _reduce_shard(self, bucket: Bucket) -> None:
+        start, stop = self._shard(bucket, self.index)
+        if stop > start:
+            self._reduce(bucket, start, stop, out=self._result_of(bucket)[start:stop])
+
+    def _collect(self, bucket: Bucket) -> torch.Tensor:
+        total = self._result_of(bucket).clone()
+        for worker in range(self.workers):
+            if self._fields[worker, Field.REDUCED] < bucket.number:  # died before its shard
+                start, stop = self._shard(bucket, worker)
+                if stop > start:
+                    self._reduce(bucket, start, stop, out=total[start:stop])
+        return total
+
+    # waiting
+
+    def _wait(self, column: Field, number: int, kind: str) -> int:
+        """Wait until every living worker's column reached the number; return nanoseconds."""
+        began = 0
+        polls = 0
+        values = self._fields[:, column]
+        for worker in self.living:
+            while values[worker] < number:
+                if not polls:
+                    began = time.perf_counter_ns()
+                polls += 1
+                if polls > self._spin:
+                    if polls % 64 == 0:
+                        self._look_up(kind, worker)
+                    if polls > NAP_AFTER:
+                        time.sleep(0.0001)
+                    else:
+                        os.sched_yield()
+                    if self._fields[worker, Field.STATE] == State.DEAD:
+                        break
+        return time.perf_counter_ns() - began if polls else 0
+
+    def _look_up(self, kind: str, worker: int) -> None:
+        """What a waiting worker looks at now and then."""
+        if self.board.flags[Flag.STOP]:
+            msg = f"the run is being stopped; worker {self.index} was waiting for {worker} ({kind})"
+            raise StoppedError(msg)
+
+    def _code(self, kind: str) -> int:
+        code = self._kinds.get(kind)
+        if code is None:
+            code = self._kinds[kind] = zlib.crc32(kind.encode())
+        return code
+
+    def _divergence(self, kind: str, worker: int, code: int) -> str:
+        names = {c: k for k, c in self._kinds.items()}
+        theirs = names.get(code, "another exchange")
+        return (
+            f"worker {self.index} is at {kind!r} while worker {worker} is at {theirs!r}: "
+            f"their copies of the script took different paths"
+        )
+
+    def statistics(self) -> dict[str, Any]:
+        """Counters of this worker so far."""
+        return {field.name.lower(): int(self._mine[field]) for field in Field}

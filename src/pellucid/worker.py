@@ -1,0 +1,158 @@
+"""One worker: where the parts of a process meet. The tour of the code starts here.
+
+    launch/     started this process and told it, in one variable, which worker it is
+    intercept/  takes hold of the seams of torch and of the system
+    sync/       answers them: that is the mode
+    script/     runs the user's program
+    transport/  moves what the mode exchanges
+"""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final
+
+import msgspec
+
+from pellucid.errors import DivergenceError, ExchangeError, StoppedError
+from pellucid.intercept.functions import patch_functions
+from pellucid.intercept.loaders import patch_loaders
+from pellucid.intercept.modules import patch_modules
+from pellucid.intercept.patch import Patches
+from pellucid.intercept.seeds import patch_entropy
+from pellucid.script.execute import execute
+from pellucid.settings import WorkerSpec
+from pellucid.transport.board import Board, Field, Flag, State
+
+__all__ = ["main"]
+
+VARIABLE: Final = "PELLUCID_WORKER"
+EVENT_BYTES: Final = 4000  # less than a pipe takes in one piece
+WATCH_SECONDS: Final = 0.25
+PR_SET_PDEATHSIG: Final = 1
+
+
+class Worker:
+    """This process's part in the run.
+
+    Args:
+        spec: what the launcher told us.
+    """
+
+    def __init__(self, spec: WorkerSpec) -> None:
+        self.spec = spec
+        self.board = Board(spec.board_fd, spec.workers)
+        self._fields = self.board.fields[spec.index]
+        self._fields[Field.PID] = os.getpid()
+        self._patches = Patches()
+
+    def tell(self, event: str, text: str, **facts: Any) -> None:
+        """Say something to the launcher, who tells the user."""
+        message = {"event": event, "worker": self.spec.index, "text": text[:3000], **facts}
+        line = json.dumps(message).encode()[:EVENT_BYTES]
+        os.write(self.spec.events_fd, line + b"\n")
+
+    def run(self) -> None:
+        """Prepare, wait for our turn, run the script."""
+        import torch
+
+        torch.set_num_threads(self.spec.threads)
+        atexit.register(self._end)
+        if self.spec.workers > 1:
+            self._install(torch)
+        elif self.spec.seeded:
+            patch_entropy(self._patches, self.spec.seed)
+        self._fields[Field.STATE] = State.PARKED
+        while self.spec.index and not self.board.flags[Flag.GO]:
+            time.sleep(0.005)
+        self._fields[Field.STATE] = State.RUNNING
+        self._watch(threading.get_ident())
+        record = Path(self.spec.run_dir) / f"worker-{self.spec.index}.traceback"
+        try:
+            execute(
+                self.spec.target,
+                self.spec.argv,
+                is_module=self.spec.is_module,
+                silent=(ExchangeError,),
+                record=record,
+            )
+        except DivergenceError as error:
+            self.tell("error", str(error), slug="divergence")
+            raise
+        except StoppedError:
+            raise
+
+    def _install(self, torch: Any) -> None:
+        """Take hold of the seams, for the mode to answer."""
+        from torch.optim.optimizer import register_optimizer_step_post_hook
+
+        from pellucid.sync.exact.mode import ExactMode
+        from pellucid.transport.shared_memory import Group
+
+        group = Group(self.spec.exchange_fd, self.board, self.spec.index)
+        mode = ExactMode(group, self.tell)
+        patch_entropy(self._patches, self.spec.seed)
+        patch_loaders(self._patches, mode.loaders.iterate)
+        patch_modules(self._patches, mode.calls.call)
+        patch_functions(self._patches, mode.seams())
+        register_optimizer_step_post_hook(mode.on_step)
+        # a process that the script forks trains by itself, if at all
+        os.register_at_fork(after_in_child=self._patches.undo)
+
+    def _watch(self, script_thread: int) -> None:
+        """Keep the board's line about this worker up to date, from a thread of its own."""
+
+        def watch() -> None:
+            while True:
+                frame = sys._current_frames().get(script_thread)
+                self.board.write_text(self.spec.index, _place(frame))
+                self._fields[Field.PEAK_RSS] = _peak_rss()
+                time.sleep(WATCH_SECONDS)
+
+        threading.Thread(target=watch, name="pellucid-watch", daemon=True).start()
+
+    def _end(self) -> None:
+        """The script has ended, and so have its own exit handlers."""
+        self._fields[Field.PEAK_RSS] = _peak_rss()
+        self._fields[Field.STATE] = State.FINISHED
+
+
+def _peak_rss() -> int:
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+_OURS = str(Path(__file__).parent) + os.sep
+
+
+def _place(frame: FrameType | None) -> str:
+    """Where the script is: its innermost frame outside of pellucid and the installed packages."""
+    innermost = ""
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if not name.startswith((_OURS, sys.prefix, sys.base_prefix, "<")):
+            return f"{name}:{frame.f_lineno} in {frame.f_code.co_name}"
+        innermost = innermost or f"{name}:{frame.f_lineno} in {frame.f_code.co_name}"
+        frame = frame.f_back
+    return innermost
+
+
+def main() -> None:
+    """Run as ``python -m pellucid.worker``, by the launcher only."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    spec = msgspec.json.decode(os.environ.pop(VARIABLE), type=WorkerSpec)
+    Worker(spec).run()
+
+
+if __name__ == "__main__":
+    main()
