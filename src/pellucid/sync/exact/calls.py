@@ -23,7 +23,7 @@ from torch import nn
 
 from pellucid.errors import UnsupportedError
 from pellucid.sync.exact.gradients import Reducer
-from pellucid.sync.exact.prove import Proof, Prover, Way, leaf_key
+from pellucid.sync.exact.prove import COUNT, Proof, Prover, Way, leaf_key
 from pellucid.sync.exact.region import Join, LeaveShare, Narrow, Region, Replicate, entered
 from pellucid.sync.exact.rows import Rows, split_rows
 from pellucid.sync.exact.tree import leaves_of, map_leaves
@@ -249,22 +249,24 @@ class Calls:
             )
             raise UnsupportedError(msg)
         joined: dict[int, Any] = {}
-        small: list[int] = []
+        small: list[tuple[int, int]] = []
         for k, (leaf, dim) in enumerate(zip(leaves, proof.outputs, strict=True)):
-            if not isinstance(leaf, torch.Tensor):
+            if dim == COUNT:
+                joined[k] = region.rows.total
+            elif not isinstance(leaf, torch.Tensor):
                 continue
-            if dim is None:
+            elif dim is None:
                 leaving = leaf.requires_grad and torch.is_grad_enabled()
                 joined[k] = LeaveShare.apply(region.group, leaf) if leaving else leaf
             elif _is_large(leaf, dim, region.rows):
                 joined[k] = BatchView(region.group, region.rows, leaf)
             else:
-                small.append(k)
+                small.append((k, dim))
         if small:
-            dims = tuple(proof.outputs[k] or 0 for k in small)
+            places, dims = zip(*small, strict=True)
             kind = f"outputs of {type(module).__name__}"
-            wholes = Join.apply(region.group, region.rows, dims, kind, *(leaves[k] for k in small))
-            joined.update(zip(small, wholes, strict=True))
+            wholes = Join.apply(region.group, region.rows, dims, kind, *(leaves[k] for k in places))
+            joined.update(zip(places, wholes, strict=True))
         order = iter(range(len(leaves)))
 
         def take(leaf: Any) -> Any:

@@ -1,7 +1,8 @@
 """The script's random generators: take their states, put them back, compare, send them.
 
 Three generators belong to every script: torch's, numpy's and Python's. A dataset may hold further
-ones of its own; `held_by` finds them, so that a sample that draws from any of them is noticed.
+ones of its own, and counters that make its samples depend on the order of the calls; `held_by` finds
+both, so that a sample that moves any of them is noticed.
 """
 
 from __future__ import annotations
@@ -87,8 +88,24 @@ def decode_states(data: torch.Tensor) -> None:
 _KINDS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
 
 
+class _Counters:
+    """The numbers and strings among an object's attributes."""
+
+    def __init__(self, owner: Any) -> None:
+        self._owner = owner
+
+    def get(self) -> dict[str, Any]:
+        """Their values now."""
+        attributes = getattr(self._owner, "__dict__", {})
+        return {k: v for k, v in attributes.items() if type(v) in (int, float, str, bool)}
+
+    def set(self, values: dict[str, Any]) -> None:
+        """Put values back."""
+        vars(self._owner).update(values)
+
+
 def held_by(owner: Any, limit: int = 300) -> tuple[Any, ...]:
-    """Generators reachable from an object's attributes, in a fixed order.
+    """Generators and counters reachable from an object's attributes, in a fixed order.
 
     Args:
         owner: usually a dataset.
@@ -98,7 +115,11 @@ def held_by(owner: Any, limit: int = 300) -> tuple[Any, ...]:
     seen = {id(owner)}
     queue = [owner]
     while queue and len(seen) < limit:
-        for value in _children(queue.pop(0)):
+        looked_at = queue.pop(0)
+        children = _children(looked_at)
+        if (counters := _Counters(looked_at)).get() and not isinstance(looked_at, type):
+            found.append(counters)
+        for value in children:
             if id(value) in seen:
                 continue
             seen.add(id(value))
@@ -135,6 +156,8 @@ def _filled(cell: Any) -> bool:
 
 
 def _state_of(generator: Any) -> Any:
+    if isinstance(generator, _Counters):
+        return generator.get()
     if isinstance(generator, torch.Generator):
         return generator.get_state()
     if isinstance(generator, random.Random):
@@ -145,7 +168,9 @@ def _state_of(generator: Any) -> Any:
 
 
 def _set_state(generator: Any, state: Any) -> None:
-    if isinstance(generator, torch.Generator):
+    if isinstance(generator, _Counters):
+        generator.set(state)
+    elif isinstance(generator, torch.Generator):
         generator.set_state(state)
     elif isinstance(generator, random.Random):
         generator.setstate(state)
@@ -159,7 +184,7 @@ def _equal(a: Any, b: Any) -> bool:
     if isinstance(a, torch.Tensor):
         return torch.equal(a, b)
     if isinstance(a, dict):
-        return all(_equal(a[key], b[key]) for key in a)
+        return a.keys() == b.keys() and all(_equal(a[key], b[key]) for key in a)
     if isinstance(a, np.ndarray):
         return bool(np.array_equal(a, b))
     return bool(a == b)

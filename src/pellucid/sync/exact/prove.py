@@ -17,7 +17,7 @@ import io
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import torch
 from torch import nn
@@ -34,7 +34,10 @@ from pellucid.transport.shared_memory import Group
 if TYPE_CHECKING:
     from pellucid.sync.exact.calls import Calls
 
-__all__ = ["Proof", "Prover", "Way", "leaf_key"]
+__all__ = ["COUNT", "Joint", "Proof", "Prover", "Way", "leaf_key"]
+
+COUNT: Final = "count"
+Joint = int | Literal["count"] | None
 
 
 @dataclass(frozen=True)
@@ -77,14 +80,15 @@ class Proof:
 
     Attributes:
         way: how to split its calls; None: it runs whole.
-        outputs: for each leaf of the outputs, the dimension along which rows join, or None.
+        outputs: for each leaf of the outputs, the dimension along which rows join; `COUNT` for a
+            number of rows; None for what is the same everywhere.
         why: what stands against splitting.
         calls: calls that relied on it so far.
         checked: value of ``calls`` at the latest check.
     """
 
     way: Way | None
-    outputs: tuple[int | None, ...] = ()
+    outputs: tuple[Joint, ...] = ()
     why: str = ""
     calls: int = 0
     checked: int = 0
@@ -159,7 +163,7 @@ class Prover:
             saved.restore()
             return None
         ways = [before.way] if before else _ways(leaves, rows)
-        why = "its inputs have no common batch dimension"
+        why = ""
         enough = False
         for way in ways:
             assert way is not None
@@ -170,10 +174,10 @@ class Prover:
             outputs, reason = self._try(original, module, inputs, way, division, whole, saved)
             if outputs is not None:
                 return _proven(way, outputs, before)
-            why = reason or why
+            why = why or reason
         if before:
             return Proof(None, why=why, calls=before.calls, checked=before.checked)
-        return Proof(None, why=why) if enough or not _has_batch(leaves) else None
+        return Proof(None, why=why or "its slices differ on another worker") if enough else None
 
     def _division(self, way: Way, leaves: list[Any], rows: Rows | None) -> Rows | None:
         if rows is not None:
@@ -195,10 +199,10 @@ class Prover:
         rows: Rows,
         whole: _Trial,
         saved: _Saved,
-    ) -> tuple[tuple[int | None, ...] | None, str]:
+    ) -> tuple[tuple[Joint, ...] | None, str]:
         """One way against the whole, on all workers; the joined dims, or None and a reason."""
         region = Region(self._group, rows, way.main_dim, way.reduces)
-        outputs: tuple[int | None, ...] | None = None
+        outputs: tuple[Joint, ...] | None = None
         why = ""
         try:
 
@@ -273,7 +277,7 @@ def _checksum(value: torch.Tensor) -> torch.Tensor:
     return torch.dot(flat, ramp)
 
 
-def _proven(way: Way, outputs: tuple[int | None, ...], before: Proof | None) -> Proof:
+def _proven(way: Way, outputs: tuple[Joint, ...], before: Proof | None) -> Proof:
     proof = Proof(way, outputs)
     if before:
         proof.calls = proof.checked = before.calls
@@ -383,10 +387,6 @@ def leaf_key(leaf: Any) -> Any:
     return leaf if isinstance(leaf, bool | str | None) else type(leaf)
 
 
-def _has_batch(leaves: list[Any]) -> bool:
-    return any(isinstance(x, torch.Tensor) and x.ndim for x in leaves)
-
-
 def _ways(leaves: list[Any], rows: Rows | None) -> list[Way]:
     """Ways to split worth trying, the likeliest first."""
     candidates: list[tuple[tuple[int | None, ...], int]] = []
@@ -420,7 +420,7 @@ def _dim(leaf: Any, total: int, order: tuple[int, ...]) -> int | None:
     return None
 
 
-def _compare(whole: _Trial, trial: _Trial, region: Region) -> tuple[int | None, ...]:
+def _compare(whole: _Trial, trial: _Trial, region: Region) -> tuple[Joint, ...]:
     """How the trial's outputs join into the whole's.
 
     Raises:
@@ -451,8 +451,10 @@ def _compare(whole: _Trial, trial: _Trial, region: Region) -> tuple[int | None, 
     return joined
 
 
-def _compare_leaf(mine: Any, whole: Any, region: Region) -> int | None:
+def _compare_leaf(mine: Any, whole: Any, region: Region) -> Joint:
     if not isinstance(whole, torch.Tensor):
+        if type(whole) is int and (mine, whole) == (region.rows.local, region.rows.total):
+            return COUNT
         if not _alike(mine, whole):
             msg = f"it returns a {type(whole).__name__} that depends on the whole batch"
             raise _FailedError(msg)

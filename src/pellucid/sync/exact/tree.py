@@ -41,7 +41,10 @@ def _map_rich(function: Callable[[Any], Any], tree: Any) -> Any:
             return values
         rebuilt = copy.copy(tree)
         for key, value in values.items():
-            rebuilt[key] = value  # e.g. transformers.ModelOutput keeps attributes in step here
+            # outputs in the style of transformers hold the same value as item and as attribute
+            if isinstance(key, str) and vars(tree).get(key, values) is tree[key]:
+                object.__setattr__(rebuilt, key, value)
+            rebuilt[key] = value
         return rebuilt
     if isinstance(tree, tuple | list):
         items = [map_leaves(function, item) for item in tree]

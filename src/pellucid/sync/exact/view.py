@@ -32,7 +32,7 @@ def _getter(name: str) -> Any:
 _METADATA = {
     *(_getter(n) for n in ("shape", "dtype", "device", "ndim", "layout", "is_cuda", "is_sparse")),
     *(_getter(n) for n in ("is_mkldnn", "is_quantized", "is_meta", "is_mps", "itemsize")),
-    *(getattr(_T, n) for n in ("size", "dim", "numel", "nelement", "element_size", "__len__")),
+    *(getattr(_T, n) for n in ("stride", "is_contiguous", "size", "dim", "numel", "nelement", "element_size", "__len__")),
     *(getattr(_T, n) for n in ("is_floating_point", "is_complex", "get_device", "ndimension")),
     torch.is_floating_point,
     torch.is_complex,
@@ -64,6 +64,7 @@ class BatchView(torch.Tensor):
         view: BatchView = torch.Tensor._make_wrapper_subclass(
             cls,
             (rows.total, *local.shape[1:]),
+            strides=_whole_strides(rows, local),
             dtype=local.dtype,
             device=local.device,
         )
@@ -81,6 +82,11 @@ class BatchView(torch.Tensor):
                 (whole,) = self.group.gather(
                     "view", [self.local.detach().contiguous()], [list(self.rows.sizes)], [0]
                 )
+                strides = _whole_strides(self.rows, self.local)
+                if strides != whole.stride():
+                    whole = torch.empty_strided(
+                        whole.shape, strides, dtype=whole.dtype, device=whole.device
+                    ).copy_(whole)
                 if self.local.requires_grad:
                     return whole
                 self.whole = whole
@@ -118,6 +124,22 @@ class BatchView(torch.Tensor):
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         return self.make_whole().__reduce_ex__(protocol)
+
+
+def _whole_strides(rows: Rows, local: torch.Tensor) -> tuple[int, ...]:
+    """Strides the whole would have: the rows' own, where whole rows lie one behind the other."""
+    whole = (rows.total, *local.shape[1:])
+    strides = local.stride()
+    row = local.numel() // max(rows.local, 1)
+    spans = sum((n - 1) * s for n, s in zip(local.shape[1:], strides[1:], strict=True))
+    if strides[0] == row and spans == row - 1:
+        return strides
+    return torch.empty(whole, device="meta").stride()
+
+
+# what the script sees of its type is what it would see of a tensor's
+BatchView.__name__ = BatchView.__qualname__ = "Tensor"
+BatchView.__module__ = "torch"
 
 
 def whole_of(tree: Any) -> Any:

@@ -1,0 +1,21 @@
+"""The command line: one file a command; parse, call, print, nothing else."""
+
+from __future__ import annotations
+
+import click
+
+from pellucid import __version__
+from pellucid.cli.doctor import doctor
+from pellucid.cli.run import run
+
+__all__ = ["main"]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="pellucid")
+def main() -> None:
+    """Train neural networks in parallel, without changing the program."""
+
+
+main.add_command(run)
+main.add_command(doctor)

@@ -1,0 +1,100 @@
+"""``pellucid run``: run a script with several workers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, NoReturn, get_args
+
+import click
+
+from pellucid.errors import PellucidError, SettingsError
+from pellucid.settings import Device, Mode, OnFailure, describe, resolve
+
+__all__ = ["run"]
+
+# python's exit code for a command line that cannot be
+USAGE: Final = 2
+# an end that was asked for from outside looks the same to who asked, a shell for instance
+ASKED_FOR: Final = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+
+
+def _option(name: str, **kind: Any) -> Callable[[Any], Any]:
+    """A flag for a setting: its name and its help are the setting's."""
+    flag = "--" + name.replace("_", "-")
+    if kind.get("is_flag"):
+        flag = f"{flag}/--no-{name}"
+    return click.option(flag, name, default=None, help=describe(name), **kind)
+
+
+# a first argument that is no option ends ours: all the rest is the script's, whatever it looks like
+@click.command(context_settings={"allow_interspersed_args": False})
+@_option("workers", type=int, metavar="N")
+@_option("mode", type=click.Choice(get_args(Mode)))
+@_option("threads_per_worker", type=int, metavar="N")
+@_option("device", type=click.Choice(get_args(Device)))
+@_option("on_failure", type=click.Choice(get_args(OnFailure)))
+@_option("seed", type=int, metavar="N")
+@_option("log_dir", type=str, metavar="FOLDER")
+@_option("quiet", is_flag=True)
+@_option("profile", is_flag=True)
+@_option("dead_after", type=float, metavar="SECONDS")
+@_option("stall_after", type=float, metavar="SECONDS")
+@click.option("-m", "is_module", is_flag=True, help="SCRIPT is the name of a module")
+@click.argument("script")
+@click.argument("argv", nargs=-1, type=click.UNPROCESSED, metavar="[ITS OWN ARGUMENTS]...")
+def run(script: str, argv: tuple[str, ...], *, is_module: bool, **flags: Any) -> None:
+    """Run SCRIPT, an ordinary single-process PyTorch program, with several workers.
+
+    It is run as python would run it, and what it prints, saves and returns is the same. SCRIPT
+    is a file, a folder or archive with a __main__.py, or with -m a module.
+
+    Each flag but -m may also stand in pellucid.toml or [tool.pellucid] of pyproject.toml, or in
+    the environment (PELLUCID_WORKERS=2).
+    """
+    try:
+        _check(script, is_module=is_module)
+        code = _launch(script, argv, is_module=is_module, flags=flags)
+    except PellucidError as error:
+        click.echo(f"pellucid: {error}", err=True)
+        sys.exit(USAGE if isinstance(error, SettingsError) else 1)
+    except KeyboardInterrupt:
+        code = -signal.SIGINT
+    _leave(code)
+
+
+def _check(script: str, *, is_module: bool) -> None:
+    if is_module:
+        return  # to look for it is to import its package: the leader does, as python would
+    if script == "-":
+        msg = (
+            "cannot run a script from stdin: each worker runs a copy of it. "
+            "Save it to a file and name that"
+        )
+        raise SettingsError(msg)
+    if not Path(script).exists():
+        msg = f"cannot find the script {script!r} in {Path.cwd()}. For a module: -m {script}"
+        raise SettingsError(msg)
+
+
+def _launch(script: str, argv: tuple[str, ...], *, is_module: bool, flags: dict[str, Any]) -> int:
+    from pellucid.cluster.inventory import Box
+    from pellucid.launch.signals import blocked
+
+    box = Box()
+    settings = resolve(flags, os.environ, folder=Path.cwd(), box=box)
+    with blocked():  # before numpy comes in and starts threads, see there
+        from pellucid.launch.local import Program, launch
+
+        return launch(settings, Program(script, list(argv), is_module), box)
+
+
+def _leave(code: int) -> NoReturn:
+    """End with the run's exit code, by the same signal if one was sent to end it."""
+    if -code in ASKED_FOR:
+        signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    sys.exit(code if code >= 0 else 128 - code)

@@ -1,0 +1,154 @@
+"""What the leader changes on disk, written down before it does so.
+
+[Note: early and late]
+A follower runs the same program, but not at the same moment. It must see the disk as the script
+alone would see it at that line, whatever the leader did meanwhile.
+
+- *early*: before the followers start. What the leader made early is there for all (a download, a
+  cache), and a follower that makes it again (``mkdir``, ``open(..., "x")``) is let do so once.
+- *late*: after the followers start. What the leader makes late is hidden from the followers: they
+  are about to make it themselves, and must not find it there half a line too soon.
+- *kept*: what was there before and the leader then overwrites, moves or removes: a copy is kept,
+  and followers see that until they do the same.
+- *grown*: what the leader appends to, with the size it had: a follower that appends starts there.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import stat
+from collections.abc import Callable
+
+from pellucid.intercept.files import disk
+from pellucid.intercept.files.log import Log
+
+__all__ = ["Changes", "Journal"]
+
+MOST_COPIED = 1 << 30  # bytes a run; to keep more would cost the leader too much time and room
+
+
+class Changes:
+    """A follower's knowledge of what the leader changed; see [Note: early and late]."""
+
+    def __init__(self, run_dir: str) -> None:
+        self._log = Log(posixpath.join(run_dir, "journal.jsonl"))
+        self.early: set[str] = set()
+        self.late: set[str] = set()
+        self.kept: dict[str, str | None] = {}  # where the copy is; None: it was too big for one
+        self.kept_names: dict[str, list[str]] = {}  # by directory
+        self.grown: dict[str, int] = {}
+        self.directories: set[str] = set()  # that hold anything late or kept
+        self.originals: dict[str, str] = {}  # path of each copy
+
+    @property
+    def stamp(self) -> int:
+        """Another number after every change."""
+        return self._log.stamp
+
+    def refresh(self) -> None:
+        """Take in what is new."""
+        for act, path, detail in self._log.take():
+            if act == "grown":
+                self.grown.setdefault(path, detail)
+            elif act == "made":
+                (self.late if detail else self.early).add(path)
+                (self.early if detail else self.late).discard(path)
+            elif path not in self.kept:
+                self.kept[path] = detail
+                if detail is not None:
+                    self.originals[detail] = path
+                directory, name = posixpath.split(path)
+                self.kept_names.setdefault(directory, []).append(name)
+            if path in self.late or path in self.kept:
+                self.directories.add(posixpath.dirname(path))
+
+
+class Journal:
+    """The leader's side: is told of every change before it happens.
+
+    Args:
+        run_dir: directory of the run.
+        late: says whether the followers have started.
+        before: what earlier leaders of this run changed, if there were any.
+    """
+
+    def __init__(
+        self, run_dir: str, late: Callable[[], bool], before: Changes | None = None
+    ) -> None:
+        self._log = Log(posixpath.join(run_dir, "journal.jsonl"))
+        self._copies = posixpath.join(run_dir, "kept")
+        disk.make_directories(self._copies)
+        self._late = late
+        self._copied = 0
+        self._made: dict[str, bool] = {}  # path -> whether late
+        self._kept: set[str] = set()
+        self._grown: set[str] = set()
+        if before is not None:
+            self._made = dict.fromkeys(before.early, False) | dict.fromkeys(before.late, True)
+            self._kept, self._grown = set(before.kept), set(before.grown)
+
+    def making(self, path: str) -> None:
+        """Something new comes to be at this path."""
+        if path not in self._made:
+            self._made[path] = self._late()
+            self._log.append("made", path, self._made[path])
+
+    def growing(self, path: str) -> None:
+        """The file at this path is about to be appended to."""
+        if self._made.get(path) or path in self._grown:
+            return
+        self._grown.add(path)
+        self._log.append("grown", path, disk.lstat(path).st_size if disk.exists(path) else 0)
+
+    def changing(self, path: str) -> None:
+        """The content of the file at this path is about to change in place."""
+        if self._is_worth_keeping(path):
+            self._log.append("kept", path, self._copy(path))
+
+    def leaving(self, path: str) -> None:
+        """What is at this path is about to be removed, replaced or moved."""
+        if disk.is_directory(path) and not self._made.get(path):
+            for name in disk.listdir(path):
+                self.leaving(posixpath.join(path, name))
+        if self._is_worth_keeping(path):
+            self._log.append("kept", path, self._link(path))
+        if self._made.get(path) is False:
+            del self._made[path]  # if it is ever made again, that is another making
+
+    def _is_worth_keeping(self, path: str) -> bool:
+        made = self._made.get(path)  # None: it was there before the run
+        worth = made is None or (made is False and self._late())
+        if not worth or path in self._kept or not disk.exists(path):
+            return False
+        self._kept.add(path)
+        return True
+
+    def _link(self, path: str) -> str | None:
+        """A second name for a file that is about to lose this one; costs no copy."""
+        copy = self._new_name()
+        if disk.is_directory(path):
+            disk.mkdir(copy, 0o700)
+            return copy
+        try:
+            disk.link(path, copy, follow_symlinks=False)
+        except OSError:  # another file system, or one without such links
+            return self._copy(path)
+        return copy
+
+    def _copy(self, path: str) -> str | None:
+        status = disk.lstat(path)
+        if not (stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode)):
+            return None
+        self._copied += status.st_size
+        if self._copied > MOST_COPIED:
+            return None
+        copy = self._new_name()
+        try:
+            disk.copy(path, copy)
+        except OSError:  # not readable, or no room: the act itself must go on
+            return None
+        return copy
+
+    def _new_name(self) -> str:
+        return posixpath.join(self._copies, f"{os.getpid()}-{len(self._kept)}")

@@ -1,0 +1,62 @@
+"""Temporary names, the same in every worker, and the paths that are never private to one.
+
+A script that makes a temporary directory and hands its name to a command must hand over the same
+name in every worker; so the random part of such names comes from a generator that all seed alike.
+"""
+
+# `Path` would come back to the very functions that are patched here
+# ruff: noqa: PTH100, PTH111, PTH118
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from random import Random
+
+__all__ = ["SameNames", "shared_paths"]
+
+# Compilers write sources and libraries here, hand their paths to other programs, and are made to
+# be used by many processes at once. (variable that moves it, where it is otherwise)
+COMPILER_CACHES = (
+    ("TORCHINDUCTOR_CACHE_DIR", None),
+    ("TRITON_CACHE_DIR", "~/.triton"),
+    ("TORCH_EXTENSIONS_DIR", "~/.cache/torch_extensions"),
+    ("PYTORCH_KERNEL_CACHE_PATH", "~/.cache/torch/kernels"),
+    ("CUDA_CACHE_PATH", "~/.nv"),
+    ("NUMBA_CACHE_DIR", None),
+)
+# what torch's compiler and multiprocessing (its sockets) put into the temporary directory
+TEMPORARY_SHARED = ("torchinductor_", "pymp-", "torch_extensions")
+
+
+class SameNames(Iterator[str]):
+    """What ``tempfile`` draws names from; a forked child draws others, to meet nobody's files.
+
+    Args:
+        seed: equal in all workers of a run, different between runs.
+    """
+
+    characters = "abcdefghijklmnopqrstuvwxyz0123456789_"
+
+    def __init__(self, seed: str) -> None:
+        self._random = Random(seed)
+        self._pid = os.getpid()
+
+    def __next__(self) -> str:
+        if os.getpid() != self._pid:
+            self._pid = os.getpid()
+            self._random = Random()
+        return "".join(self._random.choices(self.characters, k=8))
+
+
+def shared_paths(run_dir: str) -> tuple[str, ...]:
+    """Beginnings of the paths that all workers share, each as written and with links followed."""
+    found = ["/dev/", "/proc/", "/sys/", os.path.join(run_dir, "")]
+    for variable, usual in COMPILER_CACHES:
+        folder = os.environ.get(variable, usual)
+        if folder:
+            found.append(os.path.join(os.path.abspath(os.path.expanduser(folder)), ""))
+    found += [os.path.join(tempfile.gettempdir(), name) for name in TEMPORARY_SHARED]
+    followed = [os.path.realpath(path) + path[len(path.rstrip("/")) :] for path in found]
+    return tuple(dict.fromkeys([*found, *followed]))

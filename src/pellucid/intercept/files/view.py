@@ -1,0 +1,274 @@
+"""What the script of a follower sees: its own changes, over what the leader changed, over the disk.
+
+[Note: places]
+The script knows a file by a *path*. Its *place* is two things: the canonical path (absolute, links
+followed), which stays the same whoever holds the file, and where the bytes are now:
+
+1. in the *upper* directory of this follower, under the same path, if the script wrote it;
+2. nowhere, if the script removed it;
+3. among the copies that the leader kept, if the leader changed it (see [Note: early and late]);
+4. nowhere, if the leader made it late;
+5. else on the disk.
+
+A directory's entries are those of all layers together. Removals are records of a log, so that
+forked children, who share the upper directory, see each other's; what was looked up is remembered
+until that log or the leader's journal changes.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import posixpath
+import stat
+from typing import Any, NamedTuple
+
+from pellucid.intercept.files import disk
+from pellucid.intercept.files.journal import Changes
+from pellucid.intercept.files.log import Log
+
+__all__ = ["Place", "View"]
+
+MOST_LINKS = 40  # as the kernel has it
+
+
+class Place(NamedTuple):
+    """Where a path leads; see [Note: places]."""
+
+    path: str
+    at: str | None  # None: nothing is there
+    status: os.stat_result | None = None  # of what is there; None for what is shared
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether this is none of ours: then ``at`` is as the script gave it, made absolute."""
+        return self.at is not None and self.status is None
+
+
+class Folder(NamedTuple):
+    """Which layers have a say in a directory's entries."""
+
+    upper: bool  # the upper directory has it
+    changed: bool  # the leader changed, or we removed, some of its entries
+    real: bool  # the disk's entries show
+
+    @property
+    def plain(self) -> bool:
+        """Whether its entries are those of the disk, and only those."""
+        return self.real and not self.upper and not self.changed
+
+
+class View:
+    """The layers of one follower.
+
+    Args:
+        run_dir: directory of the run.
+        root: directory for what this follower writes; made if missing.
+        shared: beginnings of paths that are never private.
+    """
+
+    def __init__(self, run_dir: str, root: str, shared: tuple[str, ...]) -> None:
+        self.root = posixpath.join(root, "files")
+        disk.make_directories(self.root)
+        self.shared = shared
+        self.cwd: str | None = None  # where the script believes to be, if no process can be there
+        self.changes = Changes(run_dir)
+        self.gone: set[str] = set()
+        self._gone_from: set[str] = set()  # directories
+        self._log = Log(posixpath.join(root, "removed.jsonl"))
+        self._ended = Log(posixpath.join(root, "ended.jsonl"))
+        self._seen = (0, 0)
+        self._folders: dict[str, Folder] = {}
+        self._directories: dict[str, str] = {}
+
+    @property
+    def is_untouched(self) -> bool:
+        """Whether nothing at all differs from the disk: the common case until a script writes."""
+        return not (self._log.stamp or self.changes.stamp)
+
+    def is_shared(self, path: str) -> bool:
+        """Whether this path is never private: devices, the run's own files, compilers' caches."""
+        return path.startswith(self.shared) or self._ended.stamp != 0
+
+    def end(self) -> None:
+        """From now on everything is shared, also for children that were forked before."""
+        self._ended.touch()
+
+    def upper(self, path: str) -> str:
+        """Where the bytes of a canonical path are once the script wrote them."""
+        return self.root + path
+
+    def locate(self, path: Any, *, follow: bool = True, dir_fd: int | None = None) -> Place:
+        """Find what a path of the script leads to.
+
+        Args:
+            path: as the script gave it; a number stands for an open file.
+            follow: whether a link at the end is followed.
+            dir_fd: an open directory that a relative path starts from.
+        """
+        self.refresh()
+        text = self.absolute(path, dir_fd)
+        for _ in range(MOST_LINKS):
+            if self.is_shared(text) or not text:
+                return Place(text, text or None)
+            place = self._look(text)
+            status = place.status
+            if not follow or status is None or not stat.S_ISLNK(status.st_mode):
+                return place
+            text = posixpath.join(posixpath.dirname(place.path), disk.readlink(place.at or ""))
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+
+    def at(self, path: str) -> str | None:
+        """Where a canonical path is to be looked for; None if the script would not find it."""
+        directory, name = posixpath.split(path)
+        return self._entry(directory, name) if name else path
+
+    def names(self, path: str) -> list[str]:
+        """What a directory, given by its canonical path, holds; the disk's order first."""
+        folder = self._folder(path)
+        upper = dict.fromkeys(disk.listdir(self.root + path) if folder.upper else ())
+        lower = dict.fromkeys(self._real_names(path) if folder.real else ())
+        kept = self.changes.kept_names.get(path, ())
+        lower.update(dict.fromkeys(name for name in kept if self.changes.kept[_join(path, name)]))
+        names = [name for name in lower if name in upper or self._lower(_join(path, name), folder)]
+        return list(dict.fromkeys([*names, *upper]))
+
+    def is_plain(self, path: str) -> bool:
+        """Whether a directory, given by its canonical path, is as it is on disk."""
+        return self._folder(path).plain
+
+    def absolute(self, path: Any, dir_fd: int | None = None) -> str:
+        """The path as text from the root on, otherwise unchanged."""
+        if isinstance(path, int):
+            return self.path_of(path)
+        text = os.fsdecode(path)
+        if text.startswith("/") or not text:
+            return text
+        start = self.path_of(dir_fd) if dir_fd is not None else self.cwd or disk.getcwd()
+        return posixpath.join(start, text)
+
+    def path_of(self, fd: int) -> str:
+        """The path by which the script knows an open file."""
+        found = disk.readlink(f"/proc/self/fd/{fd}")
+        if found.startswith(self.root):
+            return found[len(self.root) :] or "/"
+        return self.changes.originals.get(found, found)
+
+    def shows_below(self, path: str) -> bool:
+        """Whether something would still be seen at a canonical path without the upper directory."""
+        below = self._lower(path, self._folder(posixpath.dirname(path)))
+        return below is not None and disk.exists(below)
+
+    def hide_below(self, path: str) -> None:
+        """Let what the lower layers have at this canonical path be seen no more."""
+        if self.shows_below(path):
+            self._log.append(path)
+        self.touch()
+
+    def touch(self) -> None:
+        """Something changed in the upper directory, other than a file added or written."""
+        self._log.touch()
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Take in what other processes changed since the last look."""
+        now = (self._log.stamp, self.changes.stamp)
+        if now == self._seen:
+            return
+        self._seen = now
+        self._folders.clear()
+        self._directories.clear()
+        self.changes.refresh()
+        for (path,) in self._log.take():
+            self.gone.add(path)
+            self._gone_from.add(posixpath.dirname(path))
+
+    def _look(self, text: str) -> Place:
+        """What is at an absolute path; a link at its end is not followed."""
+        if len(text) > 1 and text[-1] == "/":
+            text = text.rstrip("/") or "/"
+        head, name = posixpath.split(text)
+        if name in ("", ".", ".."):
+            path = self._directory(text)
+            at = self.at(path)
+        else:
+            head = self._directory(head)
+            path = _join(head, name)
+            at = self._entry(head, name)
+        if at is None:
+            return Place(path, None)
+        try:
+            return Place(path, at, disk.lstat(at))
+        except FileNotFoundError:
+            return Place(path, None)
+
+    def _entry(self, directory: str, name: str) -> str | None:
+        path = _join(directory, name)
+        folder = self._folder(directory)
+        if folder.upper and disk.exists(self.root + path):
+            return self.root + path
+        return self._lower(path, folder)
+
+    def _lower(self, path: str, folder: Folder) -> str | None:
+        """Where the layers below the upper directory have this entry of that folder."""
+        if folder.changed:
+            if path in self.gone:
+                return None
+            if (kept := self.changes.kept.get(path)) is not None:
+                return kept
+            if path in self.changes.late and path not in self.changes.kept:
+                return None
+        return path if folder.real else None
+
+    def _folder(self, path: str) -> Folder:
+        if (known := self._folders.get(path)) is not None:
+            return known
+        changed = path in self.changes.directories or path in self._gone_from
+        directory, name = posixpath.split(path)
+        if not name:
+            folder = Folder(upper=True, changed=changed, real=True)
+        elif (above := self._folder(directory)).plain:
+            folder = Folder(upper=False, changed=changed, real=True)
+        else:
+            at = self._entry(directory, name)
+            # a directory that the script made where the leader had made one: both show
+            both = at is not None and above.real and disk.is_directory(path)
+            folder = Folder(at == self.root + path, changed, at == path or both)
+        self._folders[path] = folder
+        return folder
+
+    def _directory(self, path: str, links: int = 0) -> str:
+        """The canonical path of a directory: links followed, `..` taken."""
+        if (known := self._directories.get(path)) is not None:
+            return known
+        head, name = posixpath.split(path)
+        if head == path:
+            return "/"
+        base = self._directory(head, links)
+        if name in ("", "."):
+            return base
+        if name == "..":
+            return posixpath.dirname(base)
+        found = _join(base, name)
+        at = self._entry(base, name)
+        try:
+            is_link = at is not None and stat.S_ISLNK(disk.lstat(at).st_mode)
+        except OSError:  # not there yet, perhaps: not to be remembered
+            return found
+        if is_link and at is not None:
+            if links == MOST_LINKS:
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+            found = self._directory(posixpath.join(base, disk.readlink(at)), links + 1)
+        if at is not None:
+            self._directories[path] = found
+        return found
+
+    def _real_names(self, path: str) -> list[str]:
+        try:
+            return disk.listdir(path)
+        except FileNotFoundError:  # the leader just removed it
+            return []
+
+
+def _join(directory: str, name: str) -> str:
+    return f"{directory}/{name}" if directory != "/" else f"/{name}"

@@ -1,0 +1,1 @@
+"""What a person or a program can watch of a run: status, messages, events, summary."""

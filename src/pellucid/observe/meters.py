@@ -1,0 +1,203 @@
+"""From the workers' counters to the numbers and sentences that are shown."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Final
+
+__all__ = [
+    "Meters",
+    "Progress",
+    "Rate",
+    "Reading",
+    "exchange_share",
+    "profile_table",
+    "speed_up",
+]
+
+RATE_SECONDS: Final = 5.0
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One worker's counters at one instant; times in nanoseconds.
+
+    Attributes:
+        steps: backward passes.
+        samples: rows of whole batches; every worker counts all of them, not only its own.
+        exchange_ns: spent moving bytes.
+        wait_ns: spent waiting for other workers.
+        overhead_ns: spent on our own bookkeeping.
+        train_ns: from the first step to the latest.
+        sent_bytes: payload put into exchanges.
+        peak_rss: most memory it ever had, in bytes.
+    """
+
+    steps: int = 0
+    samples: int = 0
+    exchange_ns: int = 0
+    wait_ns: int = 0
+    overhead_ns: int = 0
+    train_ns: int = 0
+    sent_bytes: int = 0
+    peak_rss: int = 0
+
+    @property
+    def compute_ns(self) -> int:
+        """What is left of the training time for the script's own work."""
+        return max(0, self.train_ns - self.exchange_ns - self.wait_ns - self.overhead_ns)
+
+    def since(self, earlier: Reading) -> Reading:
+        """What was added to the counters since an earlier instant."""
+        new, old = asdict(self), asdict(earlier)
+        return Reading(
+            **{name: new[name] - old[name] for name in new} | {"peak_rss": self.peak_rss}
+        )
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What the status shows.
+
+    Attributes:
+        step: the leader's latest step.
+        rate: samples a second, lately.
+        share: share of the time in exchange so far, 0 to 1.
+        alive: workers that are not dead.
+        workers: workers there were at the start.
+    """
+
+    step: int
+    rate: float
+    share: float
+    alive: int
+    workers: int
+
+    def parts(self) -> list[str]:
+        """The status in words, most wanted first."""
+        return [
+            f"{self.rate:,.0f} samples/s",
+            f"step {self.step:,}",
+            f"{self.share:.0%} of the time in exchange",
+            f"{self.alive} of {self.workers} workers",
+        ]
+
+
+class Meters:
+    """Readings of all workers over the run.
+
+    Exchange and waiting before the first step (the leader waits for the others to come that far,
+    first calls are tried out) say nothing about training: so the shares are taken of what was
+    added since a first reading in which there was a step.
+    """
+
+    def __init__(self) -> None:
+        self.latest: list[Reading] = []
+        self._first: dict[int, Reading] = {}
+        self._rate = Rate()
+
+    def update(self, readings: Sequence[Reading]) -> None:
+        """Take a new reading of each worker."""
+        self.latest = list(readings)
+        for worker, reading in enumerate(readings):
+            if reading.steps:
+                self._first.setdefault(worker, reading)
+
+    def trained(self) -> list[Reading]:
+        """Each worker's training; all of it, when it was over at the first look."""
+        since = [r.since(self._first.get(w, Reading())) for w, r in enumerate(self.latest)]
+        return since if all(r.train_ns for r in since) else self.latest
+
+    def progress(self, leader: int, alive: int, now: float) -> Progress:
+        """The status now."""
+        reading = self.latest[leader]
+        return Progress(
+            step=reading.steps,
+            rate=self._rate.update(now, reading.samples),
+            share=exchange_share(self.trained()[leader]),
+            alive=alive,
+            workers=len(self.latest),
+        )
+
+    def summary(self, leader: int) -> str:
+        """One line about a run that has ended."""
+        total, trained = self.latest[leader], self.trained()
+        if not total.steps:
+            return "the script did no training step that could be divided"
+        reading = trained[leader]
+        line = f"{total.steps:,} steps, {total.samples:,} samples in {total.train_ns / 1e9:,.1f} s"
+        if reading.train_ns:
+            line += f": {reading.samples / reading.train_ns * 1e9:,.0f} samples/s"
+        if len(self.latest) > 1:
+            line += (
+                f"; {exchange_share(reading):.0%} of the time in exchange; "
+                f"about {speed_up(trained):.1f} times one worker (an estimate)"
+            )
+        return line
+
+    def profile(self) -> str:
+        """Where each worker's time went, as a table."""
+        return profile_table(self.trained())
+
+
+class Rate:
+    """Samples a second over the last few seconds."""
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[float, int]] = deque()
+
+    def update(self, now: float, samples: int) -> float:
+        """Add what was counted until now; return the rate."""
+        seen = self._seen
+        seen.append((now, samples))
+        # keep one point beyond the window, so that slow steps have a rate too
+        while len(seen) > 2 and seen[1][0] <= now - RATE_SECONDS:
+            seen.popleft()
+        (began, first) = seen[0]
+        return (samples - first) / (now - began) if now > began else 0.0
+
+
+def exchange_share(reading: Reading) -> float:
+    """Share of the training time that went into moving bytes and waiting for others."""
+    if not reading.train_ns:
+        return 0.0
+    return min(1.0, (reading.exchange_ns + reading.wait_ns) / reading.train_ns)
+
+
+def speed_up(readings: Sequence[Reading]) -> float:
+    """How many times faster than one worker alone the run was: an estimate.
+
+    Of its time T each worker spent a share c computing on its slice; the rest went into exchange,
+    waiting and bookkeeping. One worker alone would have computed all slices, one after the other,
+    and nothing else: the sum of the c * T. So the speed-up is the sum of the workers' shares c.
+
+    That is too high where the workers repeat rather than divide the work, as they do in
+    ``optimizer.step`` and in reading the data, and where one worker alone would have run faster
+    with the cores to itself. It is too low where large slices compute less well than small ones.
+    The true number takes a second run with ``--workers 1``.
+    """
+    return sum(r.compute_ns / r.train_ns for r in readings if r.train_ns)
+
+
+def profile_table(readings: Sequence[Reading]) -> str:
+    """Where each worker's time went, in milliseconds a step."""
+    heads = ["compute", "exchange", "waiting", "overhead", "step"]
+    lines = [
+        "where the time went, in ms a step",
+        f"{'':10}" + "".join(f"{head:>10}" for head in heads) + f"{'sent':>12}{'peak memory':>14}",
+    ]
+    for worker, reading in enumerate(readings):
+        steps = max(1, reading.steps)
+        times = [
+            reading.compute_ns,
+            reading.exchange_ns,
+            reading.wait_ns,
+            reading.overhead_ns,
+            reading.train_ns,
+        ]
+        cells = "".join(f"{time / steps / 1e6:10.3f}" for time in times)
+        sent = f"{reading.sent_bytes / steps / 1e6:9.3f} MB"
+        lines.append(f"worker {worker:<3}{cells}{sent}{reading.peak_rss / 2**20:10.0f} MiB")
+    return "\n".join(lines)

@@ -1,0 +1,310 @@
+"""What a run is asked to do, and what each worker is told of it.
+
+[Note: settings]
+A setting may be given in four places; a later one wins over an earlier one:
+
+    default  <  file (pellucid.toml, or [tool.pellucid] in pyproject.toml)
+             <  environment (PELLUCID_WORKERS, PELLUCID_ON_FAILURE, ...)
+             <  flag (--workers, --on-failure, ...)
+
+`resolve` looks at them once and returns one frozen `Settings` in which nothing is left open.
+Nobody reads the raw values again. Each value's *origin* is kept, so that an error can say where
+the value came from and the start line can say why it was chosen.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Protocol, get_args
+
+import msgspec
+from msgspec import Meta
+
+from pellucid.errors import SettingsError
+
+__all__ = ["PREFIX", "WORKER_VARIABLE", "Box", "Settings", "WorkerSpec", "describe", "resolve"]
+
+_COUNTS: Final = ("workers", "threads_per_worker")
+PREFIX: Final = "PELLUCID_"
+WORKER_VARIABLE: Final = "PELLUCID_WORKER"
+# read elsewhere: no settings of a run
+OTHER_VARIABLES: Final = frozenset({WORKER_VARIABLE, "PELLUCID_TRACEBACK"})
+
+Count = Annotated[int, Meta(ge=1)]
+Mode = Literal["exact"]  # the other modes come here
+Device = Literal["cpu", "cuda"]
+OnFailure = Literal["continue", "stop"]
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that was decided about a run; see [Note: settings]. The fields are the flags."""
+
+    workers: Annotated[Count, Meta(description="how many workers, 1 or more")]
+    mode: Annotated[
+        Mode, Meta(description="how the workers work together: " + " or ".join(get_args(Mode)))
+    ] = "exact"
+    threads_per_worker: Annotated[Count, Meta(description="threads of each worker, 1 or more")]
+    device: Annotated[Device, Meta(description="what the workers compute on: cpu or cuda")]
+    on_failure: Annotated[
+        OnFailure, Meta(description="when a worker dies: continue without it, or stop")
+    ] = "continue"
+    seed: Annotated[
+        Annotated[int, Meta(ge=0, le=2**63 - 1)] | None,
+        Meta(description="seed of a script that sets none itself, 0 to 2**63 - 1; default: random"),
+    ] = None
+    log_dir: Annotated[
+        str | None, Meta(description="folder where the run's records are kept, success or not")
+    ] = None
+    quiet: Annotated[bool, Meta(description="say nothing but errors: true or false")] = False
+    profile: Annotated[
+        bool, Meta(description="say at the end where each worker's time went: true or false")
+    ] = False
+    dead_after: Annotated[
+        Annotated[float, Meta(gt=0)],
+        Meta(description="seconds after which a stopped worker counts as dead, more than 0"),
+    ] = 8.0
+    stall_after: Annotated[
+        Annotated[float, Meta(ge=0)],
+        Meta(description="seconds workers wait for one another before it is an error; 0 for ever"),
+    ] = 300.0
+    origins: dict[str, str] = {}
+
+    def origin(self, name: str) -> str:
+        """Where the value of a setting came from."""
+        return self.origins.get(name, "default")
+
+    def reason(self) -> str:
+        """How many workers and threads, and why so many; part of the start line."""
+        workers, threads = _counted(self.workers, "worker"), self.threads_per_worker
+        why = [self.origin(name).removeprefix("default: ") for name in _COUNTS]
+        return f"{workers} ({why[0]}), {_counted(threads, 'thread')} each ({why[1]})"
+
+
+class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """What the launcher tells one worker, as JSON in the variable ``PELLUCID_WORKER``.
+
+    Attributes:
+        index: which worker it is; 0 starts as the leader.
+        workers: how many there are.
+        board_fd: the `Board`, inherited.
+        exchange_fd: the memory the workers exchange values through, inherited.
+        events_fd: the writing end of the event pipe, inherited.
+        target: the script's file or folder, or the module's name.
+        is_module: whether the target is the name of a module.
+        argv: the script's own arguments.
+        threads: threads to compute with.
+        device: what to compute on.
+        seed: equal for all workers, drawn by the launcher unless the user gave it.
+        seeded: whether the user gave the seed.
+        run_dir: folder of this run's records.
+        on_failure: what happens after a death.
+        profile: whether to measure our own overhead.
+        stall_after: seconds to wait for another worker before giving up; 0 for ever.
+        mode: how the workers work together.
+        stdout_fd: the run's real stdout, inherited; for a follower that becomes the leader.
+        stderr_fd: likewise stderr.
+        reason: why so many workers and threads, for the start line.
+    """
+
+    index: int
+    workers: int
+    board_fd: int
+    exchange_fd: int
+    events_fd: int
+    target: str
+    is_module: bool
+    argv: list[str]
+    threads: int
+    device: Device
+    seed: int
+    seeded: bool
+    run_dir: str
+    on_failure: OnFailure
+    profile: bool
+    stall_after: float
+    mode: str = "exact"
+    stdout_fd: int = 1
+    stderr_fd: int = 2
+    reason: str = ""
+
+    def dump(self) -> str:
+        """The text for ``PELLUCID_WORKER``."""
+        # json of the standard library carries arguments that are no valid UTF-8, msgspec does not
+        return json.dumps(msgspec.to_builtins(self))
+
+    @classmethod
+    def load(cls, text: str) -> WorkerSpec:
+        """Read what `dump` wrote."""
+        return msgspec.convert(json.loads(text), cls)
+
+
+class Box(Protocol):
+    """What `resolve` has to know of the machine; asked only when a default depends on it."""
+
+    @property
+    def cores(self) -> int:
+        """Physical cores this process may use."""
+
+    @property
+    def gpus(self) -> int:
+        """GPUs that the installed torch can use."""
+
+
+class _Given(msgspec.Struct, frozen=True):
+    """A value as it was given, and where."""
+
+    value: Any
+    origin: str
+    is_text: bool = False
+
+
+_TYPES: Final = {
+    field.name: field.type for field in msgspec.structs.fields(Settings) if field.name != "origins"
+}
+
+
+def describe(name: str) -> str:
+    """What a setting is and what it takes, in one phrase."""
+    description: str = _TYPES[name].__metadata__[-1].description
+    return description
+
+
+def resolve(
+    flags: Mapping[str, Any], environ: Mapping[str, str], *, folder: Path, box: Box
+) -> Settings:
+    """Decide everything about a run; see [Note: settings].
+
+    Args:
+        flags: values of the flags that were given, by name of setting; None is not given.
+        environ: the environment.
+        folder: where to look for the settings files.
+        box: the machine.
+
+    Raises:
+        SettingsError: a value cannot be, or a key is unknown.
+    """
+    given: dict[str, _Given] = {}
+    given |= _from_files(folder)
+    given |= _from_environment(environ)
+    given |= {
+        name: _Given(value, f"flag {_flag(name)}")
+        for name, value in flags.items()
+        if value is not None
+    }
+    values = {name: _convert(name, one) for name, one in given.items()}
+    origins = {name: one.origin for name, one in given.items()}
+    _decide_by_box(values, origins, environ, box)
+    return Settings(**values, origins=origins)
+
+
+def _decide_by_box(
+    values: dict[str, Any], origins: dict[str, str], environ: Mapping[str, str], box: Box
+) -> None:
+    """Fill in what was left open and depends on what the machine has."""
+
+    def default(name: str, value: Any, reason: str) -> None:
+        values[name] = value
+        origins[name] = f"default: {reason}"
+
+    if "device" not in values:
+        if box.gpus:
+            default("device", "cuda", "this box has " + _counted(box.gpus, "GPU"))
+        else:
+            default("device", "cpu", "no GPU that torch can use")
+    elif values["device"] == "cuda" and not box.gpus:
+        msg = (
+            f"device = 'cuda' ({origins['device']}): the installed torch finds no GPU on this box. "
+            "Take --device cpu, or see `pellucid doctor` for what is missing"
+        )
+        raise SettingsError(msg)
+    if "workers" not in values:
+        if values["device"] == "cuda":
+            default("workers", box.gpus, "one a GPU")
+        else:
+            default("workers", box.cores, "one a physical core")
+    if "threads_per_worker" not in values:
+        asked = environ.get("OMP_NUM_THREADS", "")
+        if asked.isdecimal() and int(asked) > 0:
+            default("threads_per_worker", int(asked), "OMP_NUM_THREADS")
+        else:
+            shared = _counted(box.cores, "core") + " / " + _counted(values["workers"], "worker")
+            default("threads_per_worker", max(1, box.cores // values["workers"]), shared)
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" + ("s" if count != 1 else "")
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _from_files(folder: Path) -> dict[str, _Given]:
+    tables = dict(_tables(folder))
+    if len(tables) > 1:
+        msg = (
+            f"settings in both {' and '.join(tables)} of {folder}: it would not be clear which of "
+            "them counts. Keep one"
+        )
+        raise SettingsError(msg)
+    given = {}
+    for origin, table in tables.items():
+        for key, value in table.items():
+            name = key.replace("-", "_")
+            if name not in _TYPES:
+                raise SettingsError(_unknown(key, origin, name))
+            given[name] = _Given(value, origin)
+    return given
+
+
+def _tables(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The settings tables found in the folder, with a name for each."""
+    own, project = folder / "pellucid.toml", folder / "pyproject.toml"
+    if own.is_file():
+        yield own.name, _read_toml(own)
+    if project.is_file():
+        tool = _read_toml(project).get("tool", {})
+        if "pellucid" in tool:
+            yield f"{project.name} [tool.pellucid]", tool["pellucid"]
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    import tomllib  # seldom needed, and the command is to start at once
+
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        msg = f"cannot read the settings file {path}: {error}. Mend it or move it away"
+        raise SettingsError(msg) from error
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, _Given]:
+    given = {}
+    for variable, value in environ.items():
+        if not variable.startswith(PREFIX) or variable in OTHER_VARIABLES or not value:
+            continue  # an empty variable is one that was taken back
+        name = variable.removeprefix(PREFIX).lower()
+        if name not in _TYPES:
+            raise SettingsError(_unknown(variable, "environment", name))
+        given[name] = _Given(value, f"environment {variable}", is_text=True)
+    return given
+
+
+def _convert(name: str, given: _Given) -> Any:
+    try:
+        # the environment knows only text: "2" is a number there, and nowhere else
+        return msgspec.convert(given.value, _TYPES[name], strict=not given.is_text)
+    except msgspec.ValidationError:
+        key = name.replace("_", "-")
+        msg = f"{key} = {given.value!r} ({given.origin}) cannot be. It is: {describe(name)}"
+        raise SettingsError(msg) from None
+
+
+def _unknown(key: str, origin: str, name: str) -> str:
+    from difflib import get_close_matches
+
+    nearest = get_close_matches(name, _TYPES, n=1, cutoff=0.0)[0]
+    spelled = PREFIX + nearest.upper() if key.startswith(PREFIX) else nearest.replace("_", "-")
+    return f"unknown setting {key!r} ({origin}). The nearest known one is {spelled!r}"
