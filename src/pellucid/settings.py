@@ -41,33 +41,44 @@ OnFailure = Literal["continue", "stop"]
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that was decided about a run; see [Note: settings]. The fields are the flags."""
 
-    workers: Annotated[Count, Meta(description="how many workers, 1 or more")]
+    workers: Annotated[
+        Count, Meta(description="how many workers, 1 or more; default: one a GPU, else a core")
+    ]
     mode: Annotated[
         Mode, Meta(description="how the workers work together: " + " or ".join(get_args(Mode)))
     ] = "exact"
-    threads_per_worker: Annotated[Count, Meta(description="threads of each worker, 1 or more")]
-    device: Annotated[Device, Meta(description="what the workers compute on: cpu or cuda")]
+    threads_per_worker: Annotated[
+        Count, Meta(description="threads of each worker, 1 or more; default: cores / workers")
+    ]
+    device: Annotated[
+        Device, Meta(description="what to compute on, cpu or cuda; default: cuda if there is a GPU")
+    ]
     on_failure: Annotated[
-        OnFailure, Meta(description="when a worker dies: continue without it, or stop")
+        OnFailure,
+        Meta(description="when a worker dies, continue without it or stop; default: continue"),
     ] = "continue"
     seed: Annotated[
         Annotated[int, Meta(ge=0, le=2**63 - 1)] | None,
         Meta(description="seed of a script that sets none itself, 0 to 2**63 - 1; default: random"),
     ] = None
     log_dir: Annotated[
-        str | None, Meta(description="folder where the run's records are kept, success or not")
+        str | None,
+        Meta(description="folder for the records of the run; default: removed after success"),
     ] = None
-    quiet: Annotated[bool, Meta(description="say nothing but errors: true or false")] = False
+    quiet: Annotated[bool, Meta(description="whether to say nothing but errors")] = False
     profile: Annotated[
-        bool, Meta(description="say at the end where each worker's time went: true or false")
+        bool, Meta(description="whether to say at the end where each worker's time went")
     ] = False
     dead_after: Annotated[
         Annotated[float, Meta(gt=0)],
-        Meta(description="seconds after which a stopped worker counts as dead, more than 0"),
+        Meta(description="seconds after which a halted worker counts as dead; default: 8"),
     ] = 8.0
     stall_after: Annotated[
         Annotated[float, Meta(ge=0)],
-        Meta(description="seconds workers wait for one another before it is an error; 0 for ever"),
+        Meta(
+            description="seconds to wait for a worker before it is an error, 0 is for ever; "
+            "default: 300"
+        ),
     ] = 300.0
     origins: dict[str, str] = {}
 

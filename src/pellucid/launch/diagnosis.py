@@ -1,4 +1,4 @@
-"""What the facts about a box mean for a run on it, and what can be done. Pure: facts in, findings out."""
+"""What the facts about a box mean for a run on it, and what can be done: facts in, findings out."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def diagnose(facts: Facts) -> list[Finding]:
     return [finding for check in checks for finding in check(facts)]
 
 
-def _judge(good: bool, name: str, value: str, remedy: str, bad: Level = Level.WARN) -> Finding:  # noqa: PLR0913, FBT001
+def _judge(good: bool, name: str, value: str, remedy: str, bad: Level = Level.WARN) -> Finding:
     return Finding(Level.OK, name, value) if good else Finding(bad, name, value, remedy)
 
 
@@ -171,7 +171,7 @@ def _watching(facts: Facts) -> Iterator[Finding]:
         "available" if facts.pidfd else "missing",
         "the launcher polls more often instead; Linux 5.3 or later has it",
     )
-    allowed = facts.ptrace_scope is None or facts.ptrace_scope < 2  # noqa: PLR2004 - see man ptrace
+    allowed = facts.ptrace_scope is None or facts.ptrace_scope < 2  # see man ptrace
     yield _judge(
         allowed,
         "ptrace",

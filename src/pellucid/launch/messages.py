@@ -116,8 +116,8 @@ class Words:
     ) -> str:
         """A standstill may become an error."""
         return (
-            f"{_listed(waiting)} waits since {seconds:.0f} seconds; after {limit:.0f} the run will "
-            f"stop (--stall-after). Waited for:{_places(places)}"
+            f"nothing has moved for {seconds:.0f} seconds; after {limit:.0f} the run will stop "
+            f"(--stall-after). {_listed(waiting).capitalize()} waiting for:{_places(places)}"
         )
 
     def goes_on_interrupted(self) -> str:

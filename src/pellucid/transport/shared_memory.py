@@ -53,6 +53,10 @@ SPIN: Final = 4000  # polls (about 0.1 us each) before giving the core away
 NAP_AFTER: Final = 12000  # polls before sleeping between two polls
 
 
+# enum members cost a lookup by name: too slow for a loop that waits microseconds
+_STATE, _DEAD = int(Field.STATE), int(State.DEAD)
+
+
 def _aligned(nbytes: int) -> int:
     return -(-nbytes // ALIGN) * ALIGN
 
@@ -416,7 +420,7 @@ class Group:
                         time.sleep(0.0001)
                     else:
                         os.sched_yield()
-                    if self._fields[worker, Field.STATE] == State.DEAD:
+                    if self._fields[worker, _STATE] == _DEAD:
                         break
         return time.perf_counter_ns() - began if polls else 0
 

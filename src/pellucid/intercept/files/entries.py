@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -65,15 +65,15 @@ class Entry:
 
 
 class Entries:
-    """The iterator, which may also be closed."""
+    """The iterator, which may also be closed; gives `Entry` or the system's own."""
 
-    def __init__(self, entries: list[Entry]) -> None:
+    def __init__(self, entries: Sequence[Any]) -> None:
         self._entries = iter(entries)
 
-    def __iter__(self) -> Iterator[Entry]:
+    def __iter__(self) -> Iterator[Any]:
         return self
 
-    def __next__(self) -> Entry:
+    def __next__(self) -> Any:
         return next(self._entries)
 
     def __enter__(self) -> Entries:

@@ -20,7 +20,7 @@ from typing import Any
 
 from pellucid.intercept.files import disk
 from pellucid.intercept.files.entries import Entries, Entry
-from pellucid.intercept.files.modes import TEMPORARY, WRITING, is_writing
+from pellucid.intercept.files.modes import TEMPORARY, WRITING
 from pellucid.intercept.files.overlay import Overlay, failure
 from pellucid.intercept.files.view import Place
 
@@ -66,6 +66,25 @@ def _naming_both(act: Function) -> Function:
     return seam
 
 
+def _steady(act: Function) -> Function:
+    """Look again if the leader changed something meanwhile; see [Note: steady]."""
+
+    @functools.wraps(act)
+    def seam(self: Any, *args: Any, **options: Any) -> Any:
+        while True:
+            before = self.view.stamp
+            try:
+                found = act(self, *args, **options)
+            except OSError:
+                if self.view.stamp == before:
+                    raise
+            else:
+                if self.view.stamp == before:
+                    return found
+
+    return seam
+
+
 class FollowerSeams:
     """Functions to put in place of those of ``os`` and ``io``, for one overlay."""
 
@@ -97,8 +116,7 @@ class FollowerSeams:
         opener: Any = None,
     ) -> Any:
         """As open; only how the descriptor is got differs, so everything else stays Python's."""
-        ours = opener is None and not isinstance(file, int)
-        if ours and not (self.view.is_untouched and not is_writing(mode)):
+        if opener is None and not isinstance(file, int):
             opener = self._opener
         return disk.open(file, mode, buffering, encoding, errors, newline, closefd, opener)
 
@@ -109,23 +127,38 @@ class FollowerSeams:
         self, path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None
     ) -> int:
         """As os.open."""
-        if not flags & WRITING and self.view.is_untouched:
-            return disk.open_fd(path, flags, mode, dir_fd=dir_fd)
         try:
-            return disk.open_fd(self._opening(path, flags, dir_fd), flags, mode)
+            if flags & WRITING:
+                return disk.open_fd(self._to_write(path, flags, dir_fd), flags, mode)
+            return self._open_to_read(path, flags, dir_fd)
         except OSError as error:
             error.filename = path
             raise
 
-    def _opening(self, path: Any, flags: int, dir_fd: int | None) -> str:
-        """Get ready to open; says where."""
+    def _open_to_read(self, path: Any, flags: int, dir_fd: int | None) -> int:
+        while True:
+            before = self.view.stamp
+            try:
+                if self.view.is_untouched:
+                    fd = disk.open_fd(path, flags, dir_fd=dir_fd)
+                else:
+                    place = self.view.locate(path, follow=not flags & os.O_NOFOLLOW, dir_fd=dir_fd)
+                    fd = disk.open_fd(self.overlay.present(place), flags)
+            except OSError:
+                if self.view.stamp == before:
+                    raise
+            else:
+                if self.view.stamp == before:
+                    return fd
+                os.close(fd)  # perhaps the leader's new file: see [Note: steady]
+
+    def _to_write(self, path: Any, flags: int, dir_fd: int | None) -> str:
+        """Get ready to open a file for writing; says where."""
         exclusive = flags & os.O_CREAT and flags & os.O_EXCL
-        place = self.view.locate(
-            path, follow=not (exclusive or flags & os.O_NOFOLLOW), dir_fd=dir_fd
-        )
-        anonymous = flags & TEMPORARY == TEMPORARY
-        if place.at is not None and (place.is_shared or anonymous or not flags & WRITING):
-            return place.at
+        follow = not (exclusive or flags & os.O_NOFOLLOW)
+        place = self.view.locate(path, follow=follow, dir_fd=dir_fd)
+        if place.is_shared or flags & TEMPORARY == TEMPORARY:
+            return self.overlay.present(place)
         if exclusive:
             return self.overlay.fresh(place)
         if place.status is None or place.at is None:
@@ -139,6 +172,7 @@ class FollowerSeams:
         )
 
     @_naming
+    @_steady
     def access(self, path: Any, mode: int, **options: Any) -> bool:
         """As os.access."""
         if isinstance(path, int) or self.view.is_untouched:
@@ -224,6 +258,7 @@ class FollowerSeams:
             self.overlay.symlink(src, place)
 
     @_naming
+    @_steady
     def listdir(self, path: Any = None) -> list[Any]:
         """As os.listdir."""
         if self.view.is_untouched:
@@ -236,24 +271,24 @@ class FollowerSeams:
         return [os.fsencode(name) for name in names] if isinstance(path, bytes) else names
 
     @_naming
+    @_steady
     def scandir(self, path: Any = None) -> Any:
         """As os.scandir."""
         given = "." if path is None else path
         if self.view.is_untouched:
-            return disk.scandir(given)
+            return Entries(_entries(given))
         place = self._directory(given)
         if place.is_shared or (self.view.is_plain(place.path) and _leads_to(given, place)):
-            return disk.scandir(given)
+            return Entries(_entries(given))
         return Entries([self._entry(given, place, name) for name in self.view.names(place.path)])
 
     @_naming
     def chdir(self, path: Any) -> None:
         """As os.chdir; where only we have the directory, the process can but be near it."""
         place = self.view.locate(path)
-        if place.at is None:
-            raise failure(errno.ENOENT)
+        at = self.overlay.present(place)
         real = place.is_shared or disk.is_directory(place.path)
-        disk.chdir(place.path if real else place.at)
+        disk.chdir(place.path if real else at)
         self.view.cwd = None if real else place.path
 
     def getcwd(self) -> str:
@@ -273,11 +308,10 @@ class FollowerSeams:
             if isinstance(path, int) or self.view.is_untouched:
                 return original(path, *args, **options)
             place = self._locate(path, options, follow)
-            if place.at is None:
-                raise failure(errno.ENOENT)
+            at = self.overlay.present(place)
             if is_status and place.status is not None:
                 return place.status
-            return original(place.at, *args, **options)
+            return original(at, *args, **options)
 
         return functools.partial(_naming(seam), self)
 
@@ -311,8 +345,7 @@ class FollowerSeams:
 
     def _directory(self, path: Any) -> Place:
         place = self.view.locate(path)
-        if place.at is None:
-            raise failure(errno.ENOENT)
+        self.overlay.present(place)
         if place.status is not None and not stat.S_ISDIR(place.status.st_mode):
             raise failure(errno.ENOTDIR)
         return place
@@ -366,6 +399,12 @@ class FollowerPaths:
             return self._overlay.own(place, empty=empty)
         except OSError:  # that it cannot be, the library shall find out and say in its own words
             return self._view.upper(place.path)
+
+
+def _entries(path: Any) -> list[Any]:
+    """All at once: what the leader adds meanwhile must not show."""
+    with disk.scandir(path) as entries:
+        return list(entries)
 
 
 def _leads_to(path: Any, place: Place) -> bool:

@@ -30,6 +30,16 @@ class Overlay:
         self.view = view
         self._copies = 0
 
+    def present(self, place: Place) -> str:
+        """Where what is at a place is found.
+
+        Raises:
+            FileNotFoundError: nothing is there.
+        """
+        if place.at is None:
+            raise failure(errno.ENOENT)
+        return place.at
+
     def fresh(self, place: Place) -> str:
         """Get ready to make something new at a place; says where.
 
@@ -43,9 +53,7 @@ class Overlay:
     def room(self, path: str) -> str:
         """Get ready to add an entry to a directory; says where."""
         directory = posixpath.dirname(path)
-        at = self.view.at(directory)
-        if at is None:
-            raise failure(errno.ENOENT)
+        at = self.present(Place(directory, self.view.at(directory)))
         if not stat.S_ISDIR(disk.stat(at).st_mode):
             raise failure(errno.ENOTDIR)
         if not disk.access(at, os.W_OK | os.X_OK):
@@ -64,19 +72,18 @@ class Overlay:
         upper = self.view.upper(place.path)
         if place.at == upper:
             return upper
-        if place.at is None:
-            raise failure(errno.ENOENT)
-        if disk.is_directory(place.at):
+        at = self.present(place)
+        if disk.is_directory(at):
             self._mirror(place.path)
             return upper
         self._mirror(posixpath.dirname(place.path))
         size = 0 if empty else None
-        if append and place.at == place.path:
+        if append and at == place.path:
             size = self.view.changes.grown.get(place.path)
         # into place in one move: a thread, or a child of ours, may be at the same file
         self._copies += 1
         copy = f"{self.view.root}-{os.getpid()}-{self._copies}"
-        disk.copy(place.at, copy, size)
+        disk.copy(at, copy, size)
         disk.rename(copy, upper)
         return upper
 
@@ -87,7 +94,7 @@ class Overlay:
 
     def remove_directory(self, place: Place) -> None:
         """As rmdir."""
-        at = self._present(place)
+        at = self.present(place)
         if not disk.is_directory(at):
             raise failure(errno.ENOTDIR)
         if self.view.names(place.path):
@@ -103,7 +110,7 @@ class Overlay:
             # the leader has removed it, and it was too big to keep
             self.view.hide_below(place.path)
             return
-        at = self._present(place)
+        at = self.present(place)
         if disk.is_directory(at):
             raise failure(errno.EISDIR)
         self._writable_parent(place.path)
@@ -113,7 +120,7 @@ class Overlay:
 
     def rename(self, source: Place, target: Place) -> None:
         """As rename, which replaces a file or an empty directory."""
-        at = self._present(source)
+        at = self.present(source)
         if source.path == target.path:
             return
         if target.path.startswith(source.path + "/"):
@@ -132,7 +139,7 @@ class Overlay:
 
     def link(self, source: Place, target: Place) -> None:
         """As link: two names of one file."""
-        self._present(source)
+        self.present(source)
         upper = self.fresh(target)
         disk.link(self.own(source), upper, follow_symlinks=False)
 
@@ -140,11 +147,6 @@ class Overlay:
         """As symlink; the text is the script's and is followed only by us."""
         disk.symlink(text, self.fresh(place))
         self.view.touch()
-
-    def _present(self, place: Place) -> str:
-        if place.at is None:
-            raise failure(errno.ENOENT)
-        return place.at
 
     def _is_unclaimed(self, place: Place) -> bool:
         """Whether the leader made this early, and our script is just about to make it itself."""

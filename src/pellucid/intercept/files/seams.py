@@ -8,6 +8,7 @@ import glob
 import io
 import os
 import sys
+import tempfile
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -55,11 +56,20 @@ def put_in_place(patches: Patches, seams: Seams) -> None:
         able = getattr(os, ability)
         more = {new for old, new in replaced.items() if old in able}
         patches.replace(os, ability, able | more)
+    _patch_closer(patches, replaced)
     # since 3.13 these, too, were taken when the module was imported
     globber = getattr(glob, "_StringGlobber", None)
     for name in ("lstat", "scandir"):
         if globber is not None and getattr(os, name) is not getattr(globber, name):
             patches.replace(globber, name, staticmethod(getattr(os, name)))
+
+
+def _patch_closer(patches: Patches, replaced: dict[Any, Function]) -> None:
+    """Named temporary files remove themselves by a function kept as the default of an argument."""
+    closer = vars(tempfile._TemporaryFileCloser)  # type: ignore[attr-defined]
+    method = closer.get("cleanup", closer["close"])  # cleanup: since 3.12
+    defaults = tuple(replaced.get(value, value) for value in method.__defaults__ or ())
+    patches.replace(method, "__defaults__", defaults)
 
 
 def _as_function(seam: Function, original: Function, module: str) -> Function:

@@ -13,6 +13,11 @@ followed), which stays the same whoever holds the file, and where the bytes are 
 A directory's entries are those of all layers together. Removals are records of a log, so that
 forked children, who share the upper directory, see each other's; what was looked up is remembered
 until that log or the leader's journal changes.
+
+[Note: steady]
+The leader writes down what it will do, then does it. So whoever finds something on the disk, and
+then that nothing new was written down since he began to look, did not see the leader's doing; else
+he looks again.
 """
 
 from __future__ import annotations
@@ -82,6 +87,11 @@ class View:
         self._directories: dict[str, str] = {}
 
     @property
+    def stamp(self) -> tuple[int, int]:
+        """Another value whenever somebody changed, or is about to change, anything."""
+        return self._log.stamp, self.changes.stamp
+
+    @property
     def is_untouched(self) -> bool:
         """Whether nothing at all differs from the disk: the common case until a script writes."""
         return not (self._log.stamp or self.changes.stamp)
@@ -106,17 +116,12 @@ class View:
             follow: whether a link at the end is followed.
             dir_fd: an open directory that a relative path starts from.
         """
-        self.refresh()
         text = self.absolute(path, dir_fd)
-        for _ in range(MOST_LINKS):
-            if self.is_shared(text) or not text:
-                return Place(text, text or None)
-            place = self._look(text)
-            status = place.status
-            if not follow or status is None or not stat.S_ISLNK(status.st_mode):
+        while True:
+            self.refresh()
+            place = self._follow(path, text, follow=follow)
+            if self.stamp == self._seen:
                 return place
-            text = posixpath.join(posixpath.dirname(place.path), disk.readlink(place.at or ""))
-        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
 
     def at(self, path: str) -> str | None:
         """Where a canonical path is to be looked for; None if the script would not find it."""
@@ -172,7 +177,7 @@ class View:
 
     def refresh(self) -> None:
         """Take in what other processes changed since the last look."""
-        now = (self._log.stamp, self.changes.stamp)
+        now = self.stamp
         if now == self._seen:
             return
         self._seen = now
@@ -182,6 +187,17 @@ class View:
         for (path,) in self._log.take():
             self.gone.add(path)
             self._gone_from.add(posixpath.dirname(path))
+
+    def _follow(self, path: Any, text: str, *, follow: bool) -> Place:
+        for _ in range(MOST_LINKS):
+            if self.is_shared(text) or not text:
+                return Place(text, text or None)
+            place = self._look(text)
+            status = place.status
+            if not follow or status is None or not stat.S_ISLNK(status.st_mode):
+                return place
+            text = posixpath.join(posixpath.dirname(place.path), disk.readlink(place.at or ""))
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
 
     def _look(self, text: str) -> Place:
         """What is at an absolute path; a link at its end is not followed."""

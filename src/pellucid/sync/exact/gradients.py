@@ -119,7 +119,8 @@ class Reducer:
         for item, flat in zip(pending, sums, strict=True):
             pieces = flat.split([p.numel() for p in item.parameters])
             for parameter, piece in zip(item.parameters, pieces, strict=True):
-                grad = piece.view(parameter.shape).to(parameter.device)
+                # detached: a view would refuse what scripts do with .grad, such as detach_()
+                grad = piece.view(parameter.shape).to(parameter.device).detach()
                 if parameter.grad is None:
                     parameter.grad = grad
                 else:

@@ -41,7 +41,7 @@ def _masked(region: Region, input: torch.Tensor, p: float, dim: int, inplace: bo
         mask = region.own(torch.native_dropout(ones, p, True)[0], dim)
     else:
         whole = torch.empty(shape, dtype=input.dtype, device=input.device)
-        mask = region.own(whole.bernoulli_(1 - p), dim).div_(1 - p)
+        mask = region.own(_BERNOULLI(whole, 1 - p), dim).div_(1 - p)
     return input.mul_(mask) if inplace else input * mask
 
 
@@ -204,6 +204,8 @@ def _recurrent(original: Original, input: Any, hidden: Any, weights: Any, *rest:
     return output.transpose(0, 1) if batch_first else output, *joined
 
 
+# as they were before anything answered them
+_BERNOULLI = torch.Tensor.bernoulli_
 _ORIGINAL_RANDINT = torch.randint
 
 _METHODS = ("normal_", "uniform_", "bernoulli_", "exponential_", "random_", "log_normal_")
