@@ -36,6 +36,7 @@ Count = Annotated[int, Meta(ge=1)]
 Mode = Literal["exact"]  # the other modes come here
 Device = Literal["cpu", "cuda"]
 OnFailure = Literal["continue", "stop"]
+Split = Literal["auto", "always"]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,6 +58,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         OnFailure,
         Meta(description="when a worker dies, continue without it or stop; default: continue"),
     ] = "continue"
+    split: Annotated[
+        Split,
+        Meta(description="auto runs whole what is too small to gain, always splits it too"),
+    ] = "auto"
     seed: Annotated[
         Annotated[int, Meta(ge=0, le=2**63 - 1)] | None,
         Meta(description="seed of a script that sets none itself, 0 to 2**63 - 1; default: random"),
@@ -111,6 +116,7 @@ class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
         seeded: whether the user gave the seed.
         run_dir: folder of this run's records.
         on_failure: what happens after a death.
+        split: whether to split also what is too small to gain by it.
         profile: whether to measure our own overhead.
         stall_after: seconds to wait for another worker before giving up; 0 for ever.
         mode: how the workers work together.
@@ -136,6 +142,7 @@ class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
     profile: bool
     stall_after: float
     mode: str = "exact"
+    split: Split = "auto"
     stdout_fd: int = 1
     stderr_fd: int = 2
     reason: str = ""

@@ -21,8 +21,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
-import msgspec
-
 from pellucid.errors import DivergenceError, ExchangeError, StoppedError
 from pellucid.intercept.functions import patch_functions
 from pellucid.intercept.loaders import patch_loaders
@@ -30,12 +28,11 @@ from pellucid.intercept.modules import patch_modules
 from pellucid.intercept.patch import Patches
 from pellucid.intercept.seeds import patch_entropy
 from pellucid.script.execute import execute
-from pellucid.settings import WorkerSpec
+from pellucid.settings import WORKER_VARIABLE, WorkerSpec
 from pellucid.transport.board import Board, Field, Flag, State
 
 __all__ = ["main"]
 
-VARIABLE: Final = "PELLUCID_WORKER"
 EVENT_BYTES: Final = 4000  # less than a pipe takes in one piece
 WATCH_SECONDS: Final = 0.25
 PR_SET_PDEATHSIG: Final = 1
@@ -54,6 +51,8 @@ class Worker:
         self._fields = self.board.fields[spec.index]
         self._fields[Field.PID] = os.getpid()
         self._patches = Patches()
+        self._ended = threading.Event()
+        self._watcher: threading.Thread | None = None
 
     def tell(self, event: str, text: str, **facts: Any) -> None:
         """Say something to the launcher, who tells the user."""
@@ -99,7 +98,7 @@ class Worker:
         from pellucid.transport.shared_memory import Group
 
         group = Group(self.spec.exchange_fd, self.board, self.spec.index)
-        mode = ExactMode(group, self.tell)
+        mode = ExactMode(group, self.tell, always_split=self.spec.split == "always")
         patch_entropy(self._patches, self.spec.seed)
         patch_loaders(self._patches, mode.loaders.iterate)
         patch_modules(self._patches, mode.calls.call)
@@ -112,16 +111,19 @@ class Worker:
         """Keep the board's line about this worker up to date, from a thread of its own."""
 
         def watch() -> None:
-            while True:
+            while not self._ended.wait(WATCH_SECONDS):
                 frame = sys._current_frames().get(script_thread)
                 self.board.write_text(self.spec.index, _place(frame))
                 self._fields[Field.PEAK_RSS] = _peak_rss()
-                time.sleep(WATCH_SECONDS)
 
-        threading.Thread(target=watch, name="pellucid-watch", daemon=True).start()
+        self._watcher = threading.Thread(target=watch, name="pellucid-watch", daemon=True)
+        self._watcher.start()
 
     def _end(self) -> None:
         """The script has ended, and so have its own exit handlers."""
+        self._ended.set()
+        if self._watcher is not None:
+            self._watcher.join()  # a thread of ours must not outlive the interpreter
         self._fields[Field.PEAK_RSS] = _peak_rss()
         self._fields[Field.STATE] = State.FINISHED
 
@@ -150,7 +152,7 @@ def _place(frame: FrameType | None) -> str:
 def main() -> None:
     """Run as ``python -m pellucid.worker``, by the launcher only."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    spec = msgspec.json.decode(os.environ.pop(VARIABLE), type=WorkerSpec)
+    spec = WorkerSpec.load(os.environ.pop(WORKER_VARIABLE))
     Worker(spec).run()
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final, NoReturn, get_args
 import click
 
 from pellucid.errors import PellucidError, SettingsError
-from pellucid.settings import Device, Mode, OnFailure, describe, resolve
+from pellucid.settings import Device, Mode, OnFailure, Split, describe, resolve
 
 __all__ = ["run"]
 
@@ -37,6 +37,7 @@ def _option(name: str, **kind: Any) -> Callable[[Any], Any]:
 @_option("threads_per_worker", type=int, metavar="N")
 @_option("device", type=click.Choice(get_args(Device)))
 @_option("on_failure", type=click.Choice(get_args(OnFailure)))
+@_option("split", type=click.Choice(get_args(Split)))
 @_option("seed", type=int, metavar="N")
 @_option("log_dir", type=str, metavar="FOLDER")
 @_option("quiet", is_flag=True)

@@ -6,14 +6,13 @@
 the record of its own call, the n-th of that thread, and has the command's effects without
 repeating them. When the two commands differ, the copies of the script took different paths.
 
-Only calls of the script itself are handled so: a library that asks for the version of a compiler
-may well do so in one worker and not in another, and is let be. What is started and not waited for
+Only calls of the script itself are handled so (see `callers`). What is started and not waited for
 (``Popen``, ``multiprocessing``, ``os.fork``) runs for each worker; in a forked child commands are
 run as ever.
 """
 
 # `Path` would come back to the very functions that are patched here
-# ruff: noqa: PTH100, PTH103, PTH105, PTH118, PTH123
+# ruff: noqa: PTH103, PTH105, PTH118, PTH123
 
 from __future__ import annotations
 
@@ -21,25 +20,21 @@ import functools
 import io
 import os
 import pickle
-import posixpath
 import stat
 import subprocess
 import sys
-import sysconfig
 import threading
 from collections.abc import Callable
 from types import FrameType, SimpleNamespace
 from typing import Any, NamedTuple
 
 from pellucid.errors import DivergenceError
+from pellucid.intercept.callers import is_of_script
 from pellucid.intercept.leadership import Leadership
 from pellucid.intercept.patch import Patches
 
 __all__ = ["Commands"]
 
-LIBRARY = tuple(sysconfig.get_path(name) + "/" for name in ("stdlib", "platstdlib"))
-INSTALLED = ("/site-packages/", "/dist-packages/")
-OURS = posixpath.dirname(posixpath.dirname(os.path.abspath(__file__))) + "/"
 STREAMS = ("stdout", "stderr")
 
 
@@ -81,7 +76,7 @@ class Commands:
     def _seam(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
         def seam(*args: Any, **options: Any) -> Any:
-            if not self._is_the_scripts(sys._getframe(1)):
+            if not self._is_ours(sys._getframe(1)):
                 return original(*args, **options)
             command = _text(args[0] if args else options.get("args", options.get("command")))
             files = {name: fd for name in STREAMS if (fd := _file(options.get(name))) is not None}
@@ -93,7 +88,7 @@ class Commands:
         @functools.wraps(original)
         def seam(cmd: Any, mode: str = "r", buffering: int = -1) -> Any:
             reads = isinstance(cmd, str) and mode == "r"
-            if not reads or not self._is_the_scripts(sys._getframe(1)):
+            if not reads or not self._is_ours(sys._getframe(1)):
                 return original(cmd, mode, buffering)
 
             def run() -> Any:
@@ -129,21 +124,8 @@ class Commands:
             raise error
         return value
 
-    def _is_the_scripts(self, frame: FrameType | None) -> bool:
-        """Whether a call is made by the script, possibly by way of the standard library."""
-        if os.getpid() != self._pid:
-            return False
-        main = sys.modules["__main__"].__dict__.get("__package__") or "__main__"
-        while frame is not None:
-            path = os.path.abspath(frame.f_code.co_filename)
-            if any(part in path for part in INSTALLED):
-                # the script itself may be an installed package, run with -m
-                module = str(frame.f_globals.get("__name__"))
-                return module.partition(".")[0] == main.partition(".")[0]
-            if not path.startswith((*LIBRARY, OURS)):
-                return True
-            frame = frame.f_back
-        return True  # a thread whose target is the function itself
+    def _is_ours(self, frame: FrameType) -> bool:
+        return os.getpid() == self._pid and is_of_script(frame)
 
 
 def _text(command: Any) -> str:

@@ -16,7 +16,6 @@ from pellucid.intercept.files import FollowerFiles, LeaderFiles
 from pellucid.intercept.leadership import Leadership
 from pellucid.intercept.processes import Commands
 from pellucid.intercept.trackers import Trackers
-from pellucid.transport.board import Flag
 
 if TYPE_CHECKING:
     from pellucid.transport.board import Board
@@ -37,12 +36,11 @@ class SideEffects:
     def __init__(
         self, run_dir: str, board: Board, index: int, real: RealStreams | None = None
     ) -> None:
-        self._board = board
         self._leadership = Leadership(board, index, self.promote)
         self._leadership.leads = real is None
         self._files: LeaderFiles | FollowerFiles
         if real is None:
-            self._files = LeaderFiles(run_dir, self._is_late)
+            self._files = LeaderFiles(run_dir)
         else:
             self._files = FollowerFiles(run_dir, index)
         self._console = Console(run_dir, self._leadership, real)
@@ -75,7 +73,7 @@ class SideEffects:
         if self._leadership.leads or isinstance(self._files, LeaderFiles):
             return
         self._leadership.leads = True
-        self._files = self._files.promote(self._is_late)
+        self._files = self._files.promote()
         self._files.install()
         self._console.promote()
 
@@ -85,6 +83,3 @@ class SideEffects:
         self._console.undo()
         self._commands.undo()
         self._trackers.undo()
-
-    def _is_late(self) -> bool:
-        return bool(self._board.flags[Flag.GO])

@@ -155,6 +155,7 @@ class _Run:
                 run_dir=str(self._run_dir.path),
                 on_failure=settings.on_failure,
                 profile=settings.profile,
+                split=settings.split,
                 stall_after=settings.stall_after,
                 mode=settings.mode,
                 stdout_fd=outputs[0],
@@ -178,7 +179,7 @@ class _Run:
             self._take_signals(sights)
             go = bool(self._board.flags[Flag.GO])
             self._do(self._supervisor.look(sights, now, go=go))
-            self._meters.update([_reading(row) for row in self._board.fields.tolist()])
+            self._meters.update([_reading(row) for row in self._board.fields.tolist()], now)
             self._show(now)
         return self._code
 
@@ -259,7 +260,7 @@ class _Run:
         leader = self._supervisor.leader
         if self._meters.latest[leader].steps and self._console.wants_progress(now):
             alive = len(self._supervisor.living)
-            self._console.show(self._meters.progress(leader, alive, now), now)
+            self._console.show(self._meters.progress(leader, alive), now)
 
     def _elapsed(self) -> float:
         return time.monotonic() - self._began

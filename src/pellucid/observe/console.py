@@ -153,10 +153,11 @@ class StatusLine(Lines):
 
         if self._rich is None:  # imported late: while the workers import torch, nobody waits for it
             self._rich = RichConsole(stderr=True, force_terminal=True, highlight=False)
-        text = Text("pellucid ", style="bold")
+        text = Text()
+        text.append("pellucid ", style="bold")
         for place, part in enumerate(progress.parts()):
             text.append(" · " if place else " ", style="dim")
-            text.append(part, style="cyan" if place == 0 else "default")
+            text.append(part, style="cyan" if place == 0 else "")
         text.truncate(columns - 1)
         with self._rich.capture() as captured:
             self._rich.print(text, end="", soft_wrap=True)

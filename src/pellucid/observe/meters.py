@@ -77,12 +77,9 @@ class Progress:
 
     def parts(self) -> list[str]:
         """The status in words, most wanted first."""
-        return [
-            f"{self.rate:,.0f} samples/s",
-            f"step {self.step:,}",
-            f"{self.share:.0%} of the time in exchange",
-            f"{self.alive} of {self.workers} workers",
-        ]
+        rate = [f"{self.rate:,.0f} samples/s"] if self.rate else []  # there is none at first
+        share = [f"{self.share:.0%} in exchange"] if self.workers > 1 else []
+        return [*rate, f"step {self.step:,}", *share, f"{self.alive} of {self.workers} workers"]
 
 
 class Meters:
@@ -98,9 +95,10 @@ class Meters:
         self._first: dict[int, Reading] = {}
         self._rate = Rate()
 
-    def update(self, readings: Sequence[Reading]) -> None:
+    def update(self, readings: Sequence[Reading], now: float) -> None:
         """Take a new reading of each worker."""
         self.latest = list(readings)
+        self._rate.update(now, max(reading.samples for reading in readings))
         for worker, reading in enumerate(readings):
             if reading.steps:
                 self._first.setdefault(worker, reading)
@@ -110,12 +108,12 @@ class Meters:
         since = [r.since(self._first.get(w, Reading())) for w, r in enumerate(self.latest)]
         return since if all(r.train_ns for r in since) else self.latest
 
-    def progress(self, leader: int, alive: int, now: float) -> Progress:
+    def progress(self, leader: int, alive: int) -> Progress:
         """The status now."""
         reading = self.latest[leader]
         return Progress(
             step=reading.steps,
-            rate=self._rate.update(now, reading.samples),
+            rate=self._rate.value,
             share=exchange_share(self.trained()[leader]),
             alive=alive,
             workers=len(self.latest),
@@ -148,15 +146,21 @@ class Rate:
     def __init__(self) -> None:
         self._seen: deque[tuple[float, int]] = deque()
 
-    def update(self, now: float, samples: int) -> float:
-        """Add what was counted until now; return the rate."""
+    def update(self, now: float, samples: int) -> None:
+        """Add what was counted until now."""
         seen = self._seen
         seen.append((now, samples))
         # keep one point beyond the window, so that slow steps have a rate too
         while len(seen) > 2 and seen[1][0] <= now - RATE_SECONDS:
             seen.popleft()
-        (began, first) = seen[0]
-        return (samples - first) / (now - began) if now > began else 0.0
+
+    @property
+    def value(self) -> float:
+        """The rate; 0 as long as there is none."""
+        if len(self._seen) < 2:
+            return 0.0
+        (began, first), (ended, last) = self._seen[0], self._seen[-1]
+        return (last - first) / (ended - began) if ended > began else 0.0
 
 
 def exchange_share(reading: Reading) -> float:
@@ -169,16 +173,18 @@ def exchange_share(reading: Reading) -> float:
 def speed_up(readings: Sequence[Reading]) -> float:
     """How many times faster than one worker alone the run was: an estimate.
 
-    Of its time T each worker spent a share c computing on its slice; the rest went into exchange,
-    waiting and bookkeeping. One worker alone would have computed all slices, one after the other,
-    and nothing else: the sum of the c * T. So the speed-up is the sum of the workers' shares c.
+    Of the time T of the training each worker computed on its slices for a time c; the rest went
+    into exchange, waiting and bookkeeping. One worker alone would have computed all slices, one
+    after the other, and nothing else. So the speed-up is the sum of the c over T. (A worker that
+    died computed for a shorter time, and adds less.)
 
     That is too high where the workers repeat rather than divide the work, as they do in
     ``optimizer.step`` and in reading the data, and where one worker alone would have run faster
     with the cores to itself. It is too low where large slices compute less well than small ones.
     The true number takes a second run with ``--workers 1``.
     """
-    return sum(r.compute_ns / r.train_ns for r in readings if r.train_ns)
+    longest = max(reading.train_ns for reading in readings)
+    return sum(reading.compute_ns for reading in readings) / longest if longest else 0.0
 
 
 def profile_table(readings: Sequence[Reading]) -> str:

@@ -12,13 +12,13 @@ from __future__ import annotations
 import os
 import posixpath
 import tempfile
-from collections.abc import Callable
 
 from pellucid.intercept.files.children import reach_children
 from pellucid.intercept.files.follower import FollowerPaths, FollowerSeams
 from pellucid.intercept.files.formats import Formats, PathFor
-from pellucid.intercept.files.journal import Changes, Journal
+from pellucid.intercept.files.journal import STARTED, Journal
 from pellucid.intercept.files.leader import LeaderPaths, LeaderSeams
+from pellucid.intercept.files.log import Log
 from pellucid.intercept.files.merge import merge
 from pellucid.intercept.files.overlay import Overlay
 from pellucid.intercept.files.seams import Seams, put_in_place
@@ -37,8 +37,10 @@ class _Files:
         self._patches = Patches()
         self._formats: Formats | None = None
 
-    def _install(self, seams: Seams, paths: PathFor) -> None:
+    def _install(self, seams: Seams, paths: PathFor, again: str) -> None:
         put_in_place(self._patches, seams)
+        again = f"from {__name__} import {again.partition('(')[0]}; {again}.install_in_child()"
+        reach_children(self._patches, again)
         self._formats = Formats(paths)
         self._formats.install(self._patches)
 
@@ -55,21 +57,17 @@ class LeaderFiles(_Files):
 
     Args:
         run_dir: directory of the run.
-        late: says whether the followers have started; see [Note: early and late].
-        before: what earlier leaders of this run changed, if there were any.
     """
-
-    def __init__(
-        self, run_dir: str, late: Callable[[], bool], before: Changes | None = None
-    ) -> None:
-        super().__init__(run_dir)
-        self._journal = Journal(self.run_dir, late, before)
 
     def install(self) -> None:
         """Write down, from now on, what the script changes."""
-        seams = LeaderSeams(self._journal, shared_paths(self.run_dir))
         self._patches.replace(tempfile, "_name_sequence", SameNames(self.run_dir))
-        self._install(seams, LeaderPaths(seams))
+        self.install_in_child()
+
+    def install_in_child(self) -> None:
+        """As `install`, in a process that the script started afresh."""
+        seams = LeaderSeams(Journal(self.run_dir), shared_paths(self.run_dir))
+        self._install(seams, LeaderPaths(seams), f"LeaderFiles({self.run_dir!r})")
 
 
 class FollowerFiles(_Files):
@@ -87,19 +85,23 @@ class FollowerFiles(_Files):
         self._view = View(self.run_dir, root, shared_paths(self.run_dir))
 
     def install(self) -> None:
-        """Send, from now on, what the script writes to the overlay."""
+        """Send, from now on, what the script writes to the overlay.
+
+        To be called when the script is about to start, not before: what the leader makes from now
+        on is hidden from it (see [Note: early and late]).
+        """
+        Log(posixpath.join(self.run_dir, STARTED)).touch()
         self._patches.replace(tempfile, "_name_sequence", SameNames(self.run_dir))
         self.install_in_child()
 
     def install_in_child(self) -> None:
-        """As `install`, in a process that the follower's script started afresh."""
+        """As `install`, in a process that the script started afresh."""
         overlay = Overlay(self._view)
-        self._install(FollowerSeams(overlay), FollowerPaths(overlay))
-        again = f"FollowerFiles({self.run_dir!r}, {self._index}).install_in_child()"
-        reach_children(self._patches, f"from {__name__} import FollowerFiles; {again}")
+        again = f"FollowerFiles({self.run_dir!r}, {self._index})"
+        self._install(FollowerSeams(overlay), FollowerPaths(overlay), again)
 
-    def promote(self, late: Callable[[], bool]) -> LeaderFiles:
+    def promote(self) -> LeaderFiles:
         """Make this follower's files real; what it returns is installed in place of this."""
         self.undo()
         merge(self._view)
-        return LeaderFiles(self.run_dir, late, self._view.changes)
+        return LeaderFiles(self.run_dir)

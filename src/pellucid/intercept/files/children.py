@@ -1,7 +1,8 @@
-"""Processes that ``multiprocessing`` starts afresh (spawn, forkserver) on a follower's behalf.
+"""Processes that ``multiprocessing`` starts afresh (spawn, forkserver) for the script.
 
-A forked child has our patches by inheritance. One that starts afresh has nothing of us, and would
-write to the disk what the leader's child writes too: so its first words are to set up the view.
+A forked child has our patches by inheritance. One that starts afresh has nothing of us: a
+follower's would write to the disk what the leader's writes too. So its first words are to put the
+same seams in place.
 """
 
 from __future__ import annotations

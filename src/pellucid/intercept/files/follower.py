@@ -20,7 +20,7 @@ from typing import Any
 
 from pellucid.intercept.files import disk
 from pellucid.intercept.files.entries import Entries, Entry
-from pellucid.intercept.files.modes import TEMPORARY, WRITING
+from pellucid.intercept.files.modes import TEMPORARY, WRITING, is_writing
 from pellucid.intercept.files.overlay import Overlay, failure
 from pellucid.intercept.files.view import Place
 
@@ -117,6 +117,11 @@ class FollowerSeams:
     ) -> Any:
         """As open; only how the descriptor is got differs, so everything else stays Python's."""
         if opener is None and not isinstance(file, int):
+            if self.view.is_untouched and not is_writing(mode):
+                found = disk.open(file, mode, buffering, encoding, errors, newline)
+                if self.view.is_untouched:
+                    return found
+                found.close()
             opener = self._opener
         return disk.open(file, mode, buffering, encoding, errors, newline, closefd, opener)
 
@@ -141,6 +146,8 @@ class FollowerSeams:
             try:
                 if self.view.is_untouched:
                     fd = disk.open_fd(path, flags, dir_fd=dir_fd)
+                elif dir_fd is None and (quick := self._quick(path)) is not None:
+                    fd = disk.open_fd(quick, flags)
                 else:
                     place = self.view.locate(path, follow=not flags & os.O_NOFOLLOW, dir_fd=dir_fd)
                     fd = disk.open_fd(self.overlay.present(place), flags)
@@ -258,28 +265,32 @@ class FollowerSeams:
             self.overlay.symlink(src, place)
 
     @_naming
-    @_steady
     def listdir(self, path: Any = None) -> list[Any]:
         """As os.listdir."""
         if self.view.is_untouched:
-            return disk.listdir(path)
+            found = disk.listdir(path)
+            if self.view.is_untouched:
+                return found
         place = self._directory("." if path is None else path)
-        if place.is_shared or self.view.is_plain(place.path):
-            names = disk.listdir(place.at)
-        else:
-            names = self.view.names(place.path)
+        if place.is_shared:
+            return disk.listdir(path)
+        names = self.view.names(place.path)
         return [os.fsencode(name) for name in names] if isinstance(path, bytes) else names
 
     @_naming
-    @_steady
     def scandir(self, path: Any = None) -> Any:
-        """As os.scandir."""
+        """As os.scandir; all at once, for what the leader adds meanwhile must not show."""
         given = "." if path is None else path
         if self.view.is_untouched:
-            return Entries(_entries(given))
+            found = _entries(given)
+            if self.view.is_untouched:
+                return Entries(found)
         place = self._directory(given)
         if place.is_shared or (self.view.is_plain(place.path) and _leads_to(given, place)):
-            return Entries(_entries(given))
+            found = _entries(given)
+            self.view.refresh()
+            if place.is_shared or self.view.is_plain(place.path):
+                return Entries(found)
         return Entries([self._entry(given, place, name) for name in self.view.names(place.path)])
 
     @_naming
@@ -307,6 +318,8 @@ class FollowerSeams:
         def seam(self: FollowerSeams, path: Any, *args: Any, **options: Any) -> Any:
             if isinstance(path, int) or self.view.is_untouched:
                 return original(path, *args, **options)
+            if is_status and not options and (known := self._status(path)) is not None:
+                return known
             place = self._locate(path, options, follow)
             at = self.overlay.present(place)
             if is_status and place.status is not None:
@@ -379,6 +392,8 @@ class FollowerPaths:
         place = self._view.locate(path)
         if place.is_shared or place.at == place.path:
             return path
+        if place.at is None and not disk.exists(place.path):
+            return path  # that it is not there the library shall say in its own words
         return place.at or self._view.upper(place.path)
 
     def writing(self, path: Any) -> Any:
@@ -397,12 +412,12 @@ class FollowerPaths:
             if place.at is None:
                 return self._overlay.room(place.path)
             return self._overlay.own(place, empty=empty)
-        except OSError:  # that it cannot be, the library shall find out and say in its own words
-            return self._view.upper(place.path)
+        except OSError:  # and so shall it say this, but write to no directory of the leader's
+            there = disk.exists(os.path.dirname(place.path))
+            return self._view.upper(place.path) if there else path
 
 
 def _entries(path: Any) -> list[Any]:
-    """All at once: what the leader adds meanwhile must not show."""
     with disk.scandir(path) as entries:
         return list(entries)
 

@@ -18,12 +18,14 @@ from __future__ import annotations
 import os
 import posixpath
 import stat
-from collections.abc import Callable
 
 from pellucid.intercept.files import disk
 from pellucid.intercept.files.log import Log
 
-__all__ = ["Changes", "Journal"]
+__all__ = ["STARTED", "Changes", "Journal"]
+
+JOURNAL = "journal.jsonl"
+STARTED = "started.jsonl"  # touched by every follower as it starts
 
 MOST_COPIED = 1 << 30  # bytes a run; to keep more would cost the leader too much time and room
 
@@ -32,7 +34,7 @@ class Changes:
     """A follower's knowledge of what the leader changed; see [Note: early and late]."""
 
     def __init__(self, run_dir: str) -> None:
-        self._log = Log(posixpath.join(run_dir, "journal.jsonl"))
+        self._log = Log(posixpath.join(run_dir, JOURNAL))
         self.early: set[str] = set()
         self.late: set[str] = set()
         self.kept: dict[str, str | None] = {}  # where the copy is; None: it was too big for one
@@ -42,9 +44,9 @@ class Changes:
         self.originals: dict[str, str] = {}  # path of each copy
 
     @property
-    def stamp(self) -> int:
-        """Another number after every change."""
-        return self._log.stamp
+    def page(self) -> memoryview:
+        """One number, another one after every change."""
+        return self._log.page
 
     def refresh(self) -> None:
         """Take in what is new."""
@@ -69,37 +71,30 @@ class Journal:
 
     Args:
         run_dir: directory of the run.
-        late: says whether the followers have started.
-        before: what earlier leaders of this run changed, if there were any.
     """
 
-    def __init__(
-        self, run_dir: str, late: Callable[[], bool], before: Changes | None = None
-    ) -> None:
-        self._log = Log(posixpath.join(run_dir, "journal.jsonl"))
+    def __init__(self, run_dir: str) -> None:
+        self._log = Log(posixpath.join(run_dir, JOURNAL))
+        self._started = Log(posixpath.join(run_dir, STARTED))
+        # what was written down already, also by children of this process and by leaders before it
+        self._known = Changes(run_dir)
         self._copies = posixpath.join(run_dir, "kept")
         disk.make_directories(self._copies)
-        self._late = late
-        self._copied = 0
-        self._made: dict[str, bool] = {}  # path -> whether late
-        self._kept: set[str] = set()
-        self._grown: set[str] = set()
-        if before is not None:
-            self._made = dict.fromkeys(before.early, False) | dict.fromkeys(before.late, True)
-            self._kept, self._grown = set(before.kept), set(before.grown)
+        self._copied = 0  # bytes
+        self._names = 0
 
     def making(self, path: str) -> None:
         """Something new comes to be at this path."""
-        if path not in self._made:
-            self._made[path] = self._late()
-            self._log.append("made", path, self._made[path])
+        self._known.refresh()
+        late = self._started.stamp != 0
+        if path not in self._known.late and (late or path not in self._known.early):
+            self._log.append("made", path, late)
 
     def growing(self, path: str) -> None:
         """The file at this path is about to be appended to."""
-        if self._made.get(path) or path in self._grown:
-            return
-        self._grown.add(path)
-        self._log.append("grown", path, disk.lstat(path).st_size if disk.exists(path) else 0)
+        self._known.refresh()
+        if path not in self._known.late and path not in self._known.grown:
+            self._log.append("grown", path, disk.lstat(path).st_size if disk.exists(path) else 0)
 
     def changing(self, path: str) -> None:
         """The content of the file at this path is about to change in place."""
@@ -108,21 +103,21 @@ class Journal:
 
     def leaving(self, path: str) -> None:
         """What is at this path is about to be removed, replaced or moved."""
-        if disk.is_directory(path) and not self._made.get(path):
+        if not self._is_worth_keeping(path):
+            return
+        if disk.is_directory(path):
             for name in disk.listdir(path):
                 self.leaving(posixpath.join(path, name))
-        if self._is_worth_keeping(path):
-            self._log.append("kept", path, self._link(path))
-        if self._made.get(path) is False:
-            del self._made[path]  # if it is ever made again, that is another making
+        self._log.append("kept", path, self._link(path))
 
     def _is_worth_keeping(self, path: str) -> bool:
-        made = self._made.get(path)  # None: it was there before the run
-        worth = made is None or (made is False and self._late())
-        if not worth or path in self._kept or not disk.exists(path):
+        """Whether followers may still need what is there: they do not if the script made it."""
+        self._known.refresh()
+        if path in self._known.late or path in self._known.kept:
             return False
-        self._kept.add(path)
-        return True
+        if path in self._known.early and not self._started.stamp:
+            return False
+        return disk.exists(path)
 
     def _link(self, path: str) -> str | None:
         """A second name for a file that is about to lose this one; costs no copy."""
@@ -151,4 +146,5 @@ class Journal:
         return copy
 
     def _new_name(self) -> str:
-        return posixpath.join(self._copies, f"{os.getpid()}-{len(self._kept)}")
+        self._names += 1
+        return posixpath.join(self._copies, f"{os.getpid()}-{self._names}")

@@ -30,7 +30,7 @@ class Log:
         self._fd = disk.open_fd(path, flags | os.O_APPEND, 0o600)
         page = disk.open_fd(path + ".stamp", flags, 0o600)
         os.ftruncate(page, 8)
-        self._stamp = memoryview(mmap.mmap(page, 8)).cast("Q")
+        self.page = memoryview(mmap.mmap(page, 8)).cast("Q")  # one number: see `stamp`
         os.close(page)
         self._touches = 0
         self._read = 0  # bytes of the file that were taken in
@@ -38,7 +38,7 @@ class Log:
     @property
     def stamp(self) -> int:
         """A number that is 0 at first and another one after every change."""
-        return self._stamp[0]
+        return self.page[0]
 
     def append(self, *record: Any) -> None:
         """Add a record."""
@@ -50,7 +50,7 @@ class Log:
         """Tell the others that something changed that needs no record."""
         # two processes must never leave the same number behind: hence the process id in it
         self._touches += 1
-        self._stamp[0] = os.getpid() << 32 | self._touches & 0xFFFFFFFF
+        self.page[0] = os.getpid() << 32 | self._touches & 0xFFFFFFFF
 
     def take(self) -> list[list[Any]]:
         """The records that were not taken before."""

@@ -35,9 +35,12 @@ class Overlay:
 
         Raises:
             FileNotFoundError: nothing is there.
+            NotADirectoryError: nor can there be, below a file.
         """
         if place.at is None:
-            raise failure(errno.ENOENT)
+            above = self.view.at(posixpath.dirname(place.path))
+            within = above is None or disk.is_directory(above) or not disk.exists(above)
+            raise failure(errno.ENOENT if within else errno.ENOTDIR)
         return place.at
 
     def fresh(self, place: Place) -> str:
@@ -77,15 +80,27 @@ class Overlay:
             self._mirror(place.path)
             return upper
         self._mirror(posixpath.dirname(place.path))
-        size = 0 if empty else None
-        if append and at == place.path:
-            size = self.view.changes.grown.get(place.path)
         # into place in one move: a thread, or a child of ours, may be at the same file
         self._copies += 1
         copy = f"{self.view.root}-{os.getpid()}-{self._copies}"
-        disk.copy(at, copy, size)
+        while not self._copy(place.path, copy, empty=empty, append=append):
+            disk.unlink(copy)
         disk.rename(copy, upper)
         return upper
+
+    def _copy(self, path: str, copy: str, *, empty: bool, append: bool) -> bool:
+        """Copy what is at a path; says whether it was the right thing: see [Note: steady]."""
+        at = self.present(Place(path, self.view.at(path)))
+        size = self.view.changes.grown.get(path) if append and at == path else None
+        try:
+            disk.copy(at, copy, 0 if empty else size)
+        except FileNotFoundError:
+            self.view.refresh()
+            if self.view.at(path) == at:
+                raise
+            return self._copy(path, copy, empty=empty, append=append)
+        self.view.refresh()
+        return self.view.at(path) == at
 
     def make_directory(self, place: Place, mode: int) -> None:
         """As mkdir."""

@@ -2,6 +2,8 @@
 
 A script that makes a temporary directory and hands its name to a command must hand over the same
 name in every worker; so the random part of such names comes from a generator that all seed alike.
+A library that does so for itself, as torch's compiler does, gets a name of its own, with a mark:
+what bears it is not private, so that the library's commands find it.
 """
 
 # `Path` would come back to the very functions that are patched here
@@ -10,11 +12,16 @@ name in every worker; so the random part of such names comes from a generator th
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from random import Random
 
-__all__ = ["SameNames", "shared_paths"]
+from pellucid.intercept.callers import is_of_script
+
+__all__ = ["MARK", "SameNames", "shared_paths"]
+
+MARK = "_pellucid_"
 
 # Compilers write sources and libraries here, hand their paths to other programs, and are made to
 # be used by many processes at once. (variable that moves it, where it is otherwise)
@@ -44,10 +51,15 @@ class SameNames(Iterator[str]):
         self._pid = os.getpid()
 
     def __next__(self) -> str:
+        if not is_of_script(sys._getframe(1)):
+            return MARK + self._name(Random())
         if os.getpid() != self._pid:
             self._pid = os.getpid()
             self._random = Random()
-        return "".join(self._random.choices(self.characters, k=8))
+        return self._name(self._random)
+
+    def _name(self, random: Random) -> str:
+        return "".join(random.choices(self.characters, k=8))
 
 
 def shared_paths(run_dir: str) -> tuple[str, ...]:

@@ -26,14 +26,19 @@ import errno
 import os
 import posixpath
 import stat
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
 
 from pellucid.intercept.files import disk
 from pellucid.intercept.files.journal import Changes
 from pellucid.intercept.files.log import Log
+from pellucid.intercept.files.temporary import MARK
 
 __all__ = ["Place", "View"]
 
+T = TypeVar("T")
+
+NOT_NAMES = frozenset(("", ".", ".."))
 MOST_LINKS = 40  # as the kernel has it
 
 
@@ -82,23 +87,25 @@ class View:
         self._gone_from: set[str] = set()  # directories
         self._log = Log(posixpath.join(root, "removed.jsonl"))
         self._ended = Log(posixpath.join(root, "ended.jsonl"))
+        self._own_page, self._leaders_page = self._log.page, self.changes.page
         self._seen = (0, 0)
         self._folders: dict[str, Folder] = {}
         self._directories: dict[str, str] = {}
+        self._plain: dict[str, str] = {}  # of these, by the text of the path, only the plain ones
 
     @property
     def stamp(self) -> tuple[int, int]:
         """Another value whenever somebody changed, or is about to change, anything."""
-        return self._log.stamp, self.changes.stamp
+        return self._own_page[0], self._leaders_page[0]
 
     @property
     def is_untouched(self) -> bool:
         """Whether nothing at all differs from the disk: the common case until a script writes."""
-        return not (self._log.stamp or self.changes.stamp)
+        return not (self._own_page[0] or self._leaders_page[0])
 
     def is_shared(self, path: str) -> bool:
         """Whether this path is never private: devices, the run's own files, compilers' caches."""
-        return path.startswith(self.shared) or self._ended.stamp != 0
+        return path.startswith(self.shared) or MARK in path or self._ended.stamp != 0
 
     def end(self) -> None:
         """From now on everything is shared, also for children that were forked before."""
@@ -117,11 +124,19 @@ class View:
             dir_fd: an open directory that a relative path starts from.
         """
         text = self.absolute(path, dir_fd)
-        while True:
-            self.refresh()
-            place = self._follow(path, text, follow=follow)
-            if self.stamp == self._seen:
-                return place
+        return self._steadily(lambda: self._follow(path, text, follow=follow))
+
+    def quick(self, path: Any) -> str | None:
+        """Where an entry of a directory is, or None: then `locate` knows, which takes longer.
+
+        A link is not followed. This is for data sets of many files.
+        """
+        if not isinstance(path, str) or self.stamp != self._seen:
+            return None
+        text = path if path[:1] == "/" else f"{self.cwd or disk.getcwd()}/{path}"
+        head, _, name = text.rpartition("/")
+        directory = self._plain.get(head)
+        return None if directory is None or name in NOT_NAMES else f"{directory}/{name}"
 
     def at(self, path: str) -> str | None:
         """Where a canonical path is to be looked for; None if the script would not find it."""
@@ -130,10 +145,15 @@ class View:
 
     def names(self, path: str) -> list[str]:
         """What a directory, given by its canonical path, holds; the disk's order first."""
+        # listed first: whatever shows in it of the leader's doing is written down by now
+        real = self._real_names(path)
+        self.refresh()
         folder = self._folder(path)
+        if folder.plain:
+            return real
         upper = dict.fromkeys(disk.listdir(self.root + path) if folder.upper else ())
-        lower = dict.fromkeys(self._real_names(path) if folder.real else ())
         kept = self.changes.kept_names.get(path, ())
+        lower = dict.fromkeys(real if folder.real else ())
         lower.update(dict.fromkeys(name for name in kept if self.changes.kept[_join(path, name)]))
         names = [name for name in lower if name in upper or self._lower(_join(path, name), folder)]
         return list(dict.fromkeys([*names, *upper]))
@@ -161,8 +181,7 @@ class View:
 
     def shows_below(self, path: str) -> bool:
         """Whether something would still be seen at a canonical path without the upper directory."""
-        below = self._lower(path, self._folder(posixpath.dirname(path)))
-        return below is not None and disk.exists(below)
+        return self._steadily(lambda: self._shows_below(path))
 
     def hide_below(self, path: str) -> None:
         """Let what the lower layers have at this canonical path be seen no more."""
@@ -183,6 +202,7 @@ class View:
         self._seen = now
         self._folders.clear()
         self._directories.clear()
+        self._plain.clear()
         self.changes.refresh()
         for (path,) in self._log.take():
             self.gone.add(path)
@@ -199,24 +219,39 @@ class View:
             text = posixpath.join(posixpath.dirname(place.path), disk.readlink(place.at or ""))
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
 
+    def _steadily(self, look: Callable[[], T]) -> T:
+        """What one sees with up-to-date knowledge; see [Note: steady]."""
+        while True:
+            self.refresh()
+            seen = self._seen
+            found = look()
+            if self.stamp == seen:
+                return found
+
     def _look(self, text: str) -> Place:
         """What is at an absolute path; a link at its end is not followed."""
         if len(text) > 1 and text[-1] == "/":
             text = text.rstrip("/") or "/"
         head, name = posixpath.split(text)
-        if name in ("", ".", ".."):
+        if name in NOT_NAMES:
             path = self._directory(text)
             at = self.at(path)
         else:
-            head = self._directory(head)
-            path = _join(head, name)
-            at = self._entry(head, name)
+            directory = self._directory(head)
+            path = _join(directory, name)
+            at = self._entry(directory, name)
+            if self._folder(directory).plain:
+                self._plain[head] = directory
         if at is None:
             return Place(path, None)
         try:
             return Place(path, at, disk.lstat(at))
         except FileNotFoundError:
             return Place(path, None)
+
+    def _shows_below(self, path: str) -> bool:
+        below = self._lower(path, self._folder(posixpath.dirname(path)))
+        return below is not None and disk.exists(below)
 
     def _entry(self, directory: str, name: str) -> str | None:
         path = _join(directory, name)
@@ -282,7 +317,7 @@ class View:
     def _real_names(self, path: str) -> list[str]:
         try:
             return disk.listdir(path)
-        except FileNotFoundError:  # the leader just removed it
+        except (FileNotFoundError, NotADirectoryError):  # only others have it, or a directory
             return []
 
 

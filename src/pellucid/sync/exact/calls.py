@@ -22,8 +22,8 @@ import torch
 from torch import nn
 
 from pellucid.errors import UnsupportedError
-from pellucid.sync.exact.gradients import Reducer
-from pellucid.sync.exact.prove import COUNT, Proof, Prover, Way, leaf_key
+from pellucid.sync.exact.gradients import Reducer, stray_leaves
+from pellucid.sync.exact.prove import COUNT, TOO_SMALL, Proof, Prover, Saved, Way, leaf_key
 from pellucid.sync.exact.region import Join, LeaveShare, Narrow, Region, Replicate, entered
 from pellucid.sync.exact.rows import Rows, split_rows
 from pellucid.sync.exact.tree import leaves_of, map_leaves
@@ -46,6 +46,7 @@ class Calls:
         reducer: sums gradients.
         start: makes sure that all workers run.
         explain: tells the user something once.
+        always_split: split also what is too small to gain by it.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Calls:
         reducer: Reducer,
         start: Callable[[], None],
         explain: Callable[[str, str], None],
+        always_split: bool = False,
     ) -> None:
         self._group = group
         self._reducer = reducer
@@ -64,7 +66,7 @@ class Calls:
         self._proofs: weakref.WeakKeyDictionary[nn.Module, dict[Any, Proof]] = (
             weakref.WeakKeyDictionary()
         )
-        self._prover = Prover(group, self)
+        self._prover = Prover(group, self, always_split)
         self.rows = 0  # that entered training calls since the last step, for the meters
         self.latest_region: Region | None = None
         self.latest_module: nn.Module | None = None
@@ -77,8 +79,11 @@ class Calls:
 
     def call(self, original: Original, module: nn.Module, args: Any, kwargs: Any) -> Any:
         """What ``module(*args, **kwargs)`` gives the script."""
-        if self._inside or threading.get_ident() != self._thread:
+        if self._inside or threading.get_ident() != self._thread or torch.jit.is_tracing():
             return original(module, *args, **kwargs)
+        if torch._C._functorch.peek_interpreter_stack() is not None:
+            self._explain("functorch", "calls of modules under torch.func are run whole on every worker")
+            return self.run_whole(original, module, (args, kwargs))
         if next(module.parameters(), None) is None:
             return original(module, *args, **kwargs)
         self._start()
@@ -94,7 +99,24 @@ class Calls:
         rows = self._rows(proof.way, leaves, rows)
         if rows is None:
             return self.run_whole(original, module, inputs)
+        if proof.calls == 1 and torch.is_grad_enabled():
+            return self._run_first(original, module, inputs, proof, rows)
         return self._run_split(original, module, inputs, proof, rows)
+
+    def _run_first(
+        self, original: Original, module: nn.Module, inputs: Any, proof: Proof, rows: Rows
+    ) -> Any:
+        """The first split call with gradients: look where they would go before trusting it."""
+        saved = Saved(module)
+        output = self._run_split(original, module, inputs, proof, rows)
+        stray = stray_leaves(output)
+        if not stray:
+            return output
+        shapes = ", ".join(str(tuple(leaf.shape)) for leaf in stray[:3])
+        proof.way, proof.why = None, f"it uses parameters that are not its own (of shape {shapes})"
+        self._explain(f"whole-{type(module).__name__}-stray", self._why(module, proof))
+        saved.restore()
+        return self.run_whole(original, module, inputs)
 
     def _rows_of_views(self, leaves: list[Any]) -> Rows | None:
         for leaf in leaves:
@@ -127,6 +149,7 @@ class Calls:
             module.training,
             torch.is_grad_enabled(),
             torch.is_autocast_enabled("cpu"),
+            self._has_single_rows(leaves),
             tuple(leaf_key(leaf) for leaf in leaves),
         )
         proof = proofs.get(key)
@@ -140,14 +163,21 @@ class Calls:
         proof.calls += 1
         return proof
 
+    def _has_single_rows(self, leaves: list[Any]) -> bool:
+        """Whether some worker's slice would be one row: its memory layout then tells less."""
+        first = next(leaf for leaf in leaves if isinstance(leaf, torch.Tensor) and leaf.ndim)
+        return first.shape[0] < 2 * len(self._group.living)
+
     def _why(self, module: nn.Module, proof: Proof) -> str:
         name = type(module).__name__
-        if proof.calls:
+        if proof.calls > 1:
             return (
                 f"{name} was split until now, but a repeated check found that its slices no longer "
                 f"add up to the whole ({proof.why}); from now on every worker runs it whole. Steps "
                 f"since the last check, {proof.calls - proof.checked} calls ago, may be inexact"
             )
+        if proof.why == TOO_SMALL:
+            return f"every worker runs {name} whole: {TOO_SMALL} (--split always splits it)"
         return (
             f"every worker runs {name} whole, so it is no faster than alone: {proof.why}. "
             f"A module splits when each row of its outputs depends on the same row of its inputs"

@@ -23,10 +23,12 @@ from typing import Any, Final
 import torch
 from torch.autograd import Function, Variable
 
-from pellucid.sync.exact.region import SumOut
+from pellucid.sync.exact.region import Narrow, Replicate, SumOut
+from pellucid.sync.exact.tree import leaves_of
+from pellucid.sync.exact.view import BatchView
 from pellucid.transport.shared_memory import Bucket, Group
 
-__all__ = ["Reducer"]
+__all__ = ["Reducer", "stray_leaves"]
 
 BUCKET_BYTES: Final = 8 << 20
 
@@ -140,6 +142,30 @@ class Reducer:
         return torch.sparse_coo_tensor(joined[0], joined[1], grad.shape, check_invariants=False)
 
 
+def stray_leaves(output: Any) -> list[torch.Tensor]:
+    """Leaves that a split call's outputs depend on other than through an alias or an input.
+
+    Their gradients would be this worker's part and look like the whole: such a call must not be
+    split.
+
+    Args:
+        output: what the call returned.
+    """
+    roots = [leaf.local if isinstance(leaf, BatchView) else leaf for leaf in leaves_of(output)]
+    queue = [r.grad_fn for r in roots if isinstance(r, torch.Tensor) and r.grad_fn is not None]
+    seen: set[Any] = set()
+    stray = []
+    while queue:
+        node: Any = queue.pop()
+        if node in seen or isinstance(node, _CROSSINGS):
+            continue
+        seen.add(node)
+        if hasattr(node, "variable"):
+            stray.append(node.variable)
+        queue += [following for following, _ in node.next_functions if following is not None]
+    return stray
+
+
 def _fate(parameter: torch.Tensor, node: Any, grad: torch.Tensor) -> str:
     """How a parameter's gradient is to be summed: later, now, sparse, or never (not wanted)."""
     if torch.is_grad_enabled():  # create_graph: the sum itself must be differentiable
@@ -187,3 +213,7 @@ class _Enter(Function):
     def backward(ctx: Any, *grads: Any) -> Any:
         """Sum over the workers."""
         return None, *ctx.reducer.reduce(ctx, grads)
+
+
+# where the graph of a split call ends: behind these, gradients are summed or joined
+_CROSSINGS = tuple(f._backward_cls for f in (_Enter, Narrow, Replicate))  # type: ignore[attr-defined]

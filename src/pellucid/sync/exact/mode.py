@@ -30,9 +30,10 @@ class ExactMode:
     Args:
         group: the workers.
         tell: ``tell(event, text)`` says something to the user; called by the leader only.
+        always_split: split also what is too small to gain by it.
     """
 
-    def __init__(self, group: Group, tell: Tell) -> None:
+    def __init__(self, group: Group, tell: Tell, always_split: bool = False) -> None:
         self.group = group
         self._tell = tell
         self._told: set[str] = set()
@@ -40,7 +41,7 @@ class ExactMode:
         self._first_step_ns = 0
         self._mine = group.board.fields[group.index]
         self._reducer = Reducer(group)
-        self.calls = Calls(group, self._reducer, self.start, self.explain)
+        self.calls = Calls(group, self._reducer, self.start, self.explain, always_split)
         self.loaders = Loaders(self)
 
     def seams(self) -> list[tuple[Any, str, Callable[..., Any]]]:

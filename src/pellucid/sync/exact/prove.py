@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -34,7 +35,15 @@ from pellucid.transport.shared_memory import Group
 if TYPE_CHECKING:
     from pellucid.sync.exact.calls import Calls
 
-__all__ = ["COUNT", "Joint", "Proof", "Prover", "Way", "leaf_key"]
+__all__ = ["COUNT", "TOO_SMALL", "Joint", "Proof", "Prover", "Saved", "Way", "leaf_key"]
+
+# a forward that takes less may cost more to split than it saves, and is timed
+SMALL_SECONDS: Final = 1e-3
+# parameters are put back after a trial that changed them, if they are not larger than this
+SAVED_BYTES: Final = 2 << 30
+# what a split call costs by itself: two exchanges and the crossings
+COST_SECONDS: Final = 150e-6
+TOO_SMALL: Final = "it is too small: exchanging its results would take longer than computing them"
 
 COUNT: Final = "count"
 Joint = int | Literal["count"] | None
@@ -112,6 +121,8 @@ class _Trial:
     buffers: list[torch.Tensor]
     attributes: list[dict[str, Any]]
     printed: str
+    seconds: float
+    decides: str  # a reason why what it did this time says nothing about the next, if there is one
 
 
 class Prover:
@@ -120,12 +131,16 @@ class Prover:
     Args:
         group: the workers, who vote.
         calls: runs the trials.
+        always_split: split also what is too small to gain by it.
     """
 
-    def __init__(self, group: Group, calls: Calls) -> None:
+    def __init__(self, group: Group, calls: Calls, always_split: bool = False) -> None:
         self._group = group
         self._calls = calls
+        self._always_split = always_split
         self._agreed: set[int] = set()
+        self._small = False
+        self._saving = 0.0
 
     def prove(
         self,
@@ -152,9 +167,11 @@ class Prover:
         """
         if any(isinstance(p, nn.parameter.UninitializedParameter) for p in module.parameters()):
             return None
+        if any(isinstance(m, torch.jit.ScriptModule) for m in module.modules()):
+            return Proof(None, why="a TorchScript module cannot be looked into")
         self._agree_on_parameters(module)
         whole_inputs = whole_of(inputs)
-        saved = _Saved(module)
+        saved = Saved(module)
         try:
             whole = self._trial(saved, lambda: original(module, *whole_inputs[0], **whole_inputs[1]))
         except (DivergenceError, StoppedError):
@@ -162,6 +179,9 @@ class Prover:
         except Exception:  # noqa: BLE001 - the script's own error: the real call will raise it
             saved.restore()
             return None
+        if whole.decides:
+            return Proof(None, why=whole.decides)
+        self._agree_on_time(whole)
         ways = [before.way] if before else _ways(leaves, rows)
         why = ""
         enough = False
@@ -173,11 +193,15 @@ class Prover:
             enough = True
             outputs, reason = self._try(original, module, inputs, way, division, whole, saved)
             if outputs is not None:
-                return _proven(way, outputs, before)
+                if not self._pays(module):
+                    return Proof(None, why=TOO_SMALL, calls=before.calls if before else 0)
+                # what counts its calls may do something else later: look more often
+                growth = 2 if any(whole.attributes) else 10
+                return _proven(way, outputs, before, growth)
             why = why or reason
         if before:
             return Proof(None, why=why, calls=before.calls, checked=before.checked)
-        return Proof(None, why=why or "its slices differ on another worker") if enough else None
+        return Proof(None, why=why or "its inputs have no dimension to split along") if enough else None
 
     def _division(self, way: Way, leaves: list[Any], rows: Rows | None) -> Rows | None:
         if rows is not None:
@@ -198,7 +222,7 @@ class Prover:
         way: Way,
         rows: Rows,
         whole: _Trial,
-        saved: _Saved,
+        saved: Saved,
     ) -> tuple[tuple[Joint, ...] | None, str]:
         """One way against the whole, on all workers; the joined dims, or None and a reason."""
         region = Region(self._group, rows, way.main_dim, way.reduces)
@@ -213,6 +237,10 @@ class Prover:
 
             trial = self._trial(saved, run)
             outputs = _compare(whole, trial, region)
+            if self._small:
+                whole.seconds = min(whole.seconds, self._again(saved, original, module, inputs))
+                trial.seconds = min(trial.seconds, self._trial(saved, run).seconds)
+            self._saving = whole.seconds - trial.seconds
         except StoppedError:
             raise
         except _FailedError as failed:
@@ -224,7 +252,32 @@ class Prover:
             return None, why
         return outputs, ""
 
-    def _trial(self, saved: _Saved, run: Callable[[], Any]) -> _Trial:
+    def _agree_on_time(self, whole: _Trial) -> None:
+        """The slowest worker's time counts: what follows from it must be the same for all."""
+        if not self._always_split:
+            mine = torch.tensor([whole.seconds], dtype=torch.float64)
+            taken = self._group.swap("time", [mine])
+            whole.seconds = max(float(parts[0].view(torch.float64)) for parts in taken.values())
+            self._small = whole.seconds < SMALL_SECONDS
+
+    def _again(
+        self, saved: Saved, original: Callable[..., Any], module: nn.Module, inputs: Any
+    ) -> float:
+        """Seconds of a second whole run: the first one paid for warming up."""
+        args, kwargs = whole_of(inputs)
+        return self._trial(saved, lambda: original(module, *args, **kwargs)).seconds
+
+    def _pays(self, module: nn.Module) -> bool:
+        """Whether splitting saves more than it costs; all workers decide alike."""
+        if not self._small:
+            return True
+        trains = torch.is_grad_enabled() and any(p.requires_grad for p in module.parameters())
+        saving = self._saving * (3 if trains else 1)  # backward takes about twice forward's time
+        taken = self._group.swap("saving", [torch.tensor([saving], dtype=torch.float64)])
+        least = min(float(parts[0].view(torch.float64)) for parts in taken.values())
+        return least > COST_SECONDS * (2 if trains else 1)
+
+    def _trial(self, saved: Saved, run: Callable[[], Any]) -> _Trial:
         """Run from the saved state without side effects, and note what changed."""
         out = io.StringIO()
         with (
@@ -235,9 +288,17 @@ class Prover:
             saved.without_hooks(),
         ):
             warnings.simplefilter("ignore")
+            began = time.perf_counter()
             output = run()
+            seconds = time.perf_counter() - began
         trial = _Trial(
-            output, generators.states(), saved.buffers(), saved.attributes(), out.getvalue()
+            output,
+            generators.states(),
+            saved.buffers(),
+            saved.attributes(),
+            out.getvalue(),
+            seconds,
+            saved.decides(),
         )
         saved.restore()
         return trial
@@ -277,15 +338,15 @@ def _checksum(value: torch.Tensor) -> torch.Tensor:
     return torch.dot(flat, ramp)
 
 
-def _proven(way: Way, outputs: tuple[Joint, ...], before: Proof | None) -> Proof:
-    proof = Proof(way, outputs)
+def _proven(way: Way, outputs: tuple[Joint, ...], before: Proof | None, growth: int) -> Proof:
+    proof = Proof(way, outputs, next_check=growth)
     if before:
         proof.calls = proof.checked = before.calls
-        proof.next_check = before.next_check * 10
+        proof.next_check = before.next_check * growth
     return proof
 
 
-class _Saved:
+class Saved:
     """What a run of a module may change, to be put back."""
 
     def __init__(self, module: nn.Module) -> None:
@@ -295,7 +356,21 @@ class _Saved:
             (m._buffers, {k: (b, None if b is None else b.clone()) for k, b in m._buffers.items()})
             for m in self._modules
         ]
-        self._attributes = [(vars(m), _plain(vars(m))) for m in self._modules]
+        self._attributes = [(vars(m), _plain(m)) for m in self._modules]
+        self._parameters = [(p, p._version) for p in module.parameters()]
+        size = sum(p.numel() * p.element_size() for p, _ in self._parameters)
+        self._values = (
+            [p.detach().clone() for p, _ in self._parameters] if size < SAVED_BYTES else None
+        )
+
+    def decides(self) -> str:
+        """Why the run that just ended may be no example for others; "" if it is."""
+        now = generators.states()
+        if now[1] != self._states[1] or now[2][1] != self._states[2][1]:
+            return "it decides by random numbers of Python or numpy, the same for all rows"
+        if any(p._version != version for p, version in self._parameters):
+            return "it changes its parameters in forward"
+        return ""
 
     def buffers(self) -> list[torch.Tensor]:
         """Copies of all buffers as they are now."""
@@ -306,9 +381,9 @@ class _Saved:
     def attributes(self) -> list[dict[str, Any]]:
         """The modules' own attributes that are not now as they were."""
         changed = []
-        for now, before in self._attributes:
-            plain = _plain(now)
-            changed.append({k: v for k, v in plain.items() if not _is_same(v, before.get(k, now))})
+        for module, (_, before) in zip(self._modules, self._attributes, strict=True):
+            plain = _plain(module)
+            changed.append({k: v for k, v in plain.items() if not _is_same(v, before.get(k, _ABSENT))})
         return changed
 
     def restore(self) -> None:
@@ -319,8 +394,12 @@ class _Saved:
                 if buffer is not None:
                     buffer.detach().copy_(value)
                 owner[name] = buffer
-        for now, before in self._attributes:
-            for name in [k for k in _plain(now) if k not in before]:
+        for k, (parameter, version) in enumerate(self._parameters):
+            if parameter._version != version and self._values is not None:
+                parameter.detach().copy_(self._values[k])
+                self._parameters[k] = (parameter, parameter._version)
+        for module, (now, before) in zip(self._modules, self._attributes, strict=True):
+            for name in [k for k in _plain(module) if k not in before]:
                 del now[name]
             for name, value in before.items():
                 if name not in now or not _is_same(now[name], value):
@@ -351,15 +430,23 @@ def _is_torchs(hook: Any) -> bool:
     return str(module).startswith("torch.")
 
 
+_ABSENT = object()
 _NOT_PLAIN = {"_parameters", "_buffers", "_modules", "_flat_weights", "_flat_weight_refs", "training"}
 
 
-def _plain(attributes: dict[str, Any]) -> dict[str, Any]:
-    """Attributes of a module's own, containers copied."""
+def _plain(module: nn.Module) -> dict[str, Any]:
+    """A module's own attributes, containers copied.
+
+    Left out is what torch keeps there itself, and what its hooks compute anew for every call
+    (`torch.nn.utils.weight_norm` and its kin).
+    """
+    computed = {
+        getattr(hook, "name", None) for hook in module._forward_pre_hooks.values() if _is_torchs(hook)
+    }
     return {
         k: copy.copy(v) if type(v) in (list, dict, set) else v
-        for k, v in attributes.items()
-        if k not in _NOT_PLAIN and not k.endswith("_hooks") and "_hooks_" not in k
+        for k, v in vars(module).items()
+        if k not in _NOT_PLAIN and k not in computed and not k.endswith("_hooks") and "_hooks_" not in k
     }
 
 
@@ -394,6 +481,7 @@ def _ways(leaves: list[Any], rows: Rows | None) -> list[Way]:
         candidates = [
             (tuple(_dim(x, rows.total, (0, 1)) for x in leaves), 0),
             (tuple(_dim(x, rows.total, (0,)) for x in leaves), 0),
+            (tuple(None if _is_square(x) else _dim(x, rows.total, (0,)) for x in leaves), 0),
             (tuple(0 if isinstance(x, BatchView) else None for x in leaves), 0),
         ]
     else:
@@ -404,6 +492,7 @@ def _ways(leaves: list[Any], rows: Rows | None) -> list[Way]:
         candidates = [
             (tuple(_dim(x, first.shape[0], (0, 1)) for x in leaves), 0),
             (tuple(_dim(x, first.shape[0], (0,)) for x in leaves), 0),
+            (tuple(None if _is_square(x) else _dim(x, first.shape[0], (0,)) for x in leaves), 0),
         ]
         if first.ndim > 1:
             candidates.append((tuple(_dim(x, first.shape[1], (1, 0)) for x in leaves), 1))
@@ -412,8 +501,13 @@ def _ways(leaves: list[Any], rows: Rows | None) -> list[Way]:
     return [Way(dims, main, reduces) for reduces in (False, True) for dims, main in distinct]
 
 
+def _is_square(leaf: Any) -> bool:
+    """Masks and adjacencies are square, batches hardly ever."""
+    return isinstance(leaf, torch.Tensor) and leaf.ndim > 1 and leaf.shape[0] == leaf.shape[1]
+
+
 def _dim(leaf: Any, total: int, order: tuple[int, ...]) -> int | None:
-    if isinstance(leaf, torch.Tensor):
+    if isinstance(leaf, torch.Tensor) and leaf.layout == torch.strided:
         for dim in order:
             if dim < leaf.ndim and leaf.shape[dim] == total:
                 return dim

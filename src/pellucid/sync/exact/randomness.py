@@ -35,12 +35,10 @@ def _dropout(
 
 
 def _masked(region: Region, input: torch.Tensor, p: float, dim: int, inplace: bool) -> torch.Tensor:
-    shape = region.whole_shape(input.shape, dim)
+    whole = region.empty_whole(input, dim)
     if input.is_cuda:  # the fused kernel there maps its generator to elements in its own way
-        ones = torch.ones(shape, dtype=input.dtype, device=input.device)
-        mask = region.own(torch.native_dropout(ones, p, True)[0], dim)
+        mask = region.own(torch.native_dropout(whole.fill_(1), p, True)[0], dim)
     else:
-        whole = torch.empty(shape, dtype=input.dtype, device=input.device)
         mask = region.own(_BERNOULLI(whole, 1 - p), dim).div_(1 - p)
     return input.mul_(mask) if inplace else input * mask
 
@@ -93,9 +91,7 @@ def _like(original: Original, input: Any, *args: Any, **kwargs: Any) -> Any:
     dim = region.batch_dim(input.shape)
     if dim is None:
         return original(input, *args, **kwargs)
-    shape = region.whole_shape(input.shape, dim)
-    whole = original(torch.empty(shape, dtype=input.dtype, device=input.device), *args, **kwargs)
-    return region.own(whole, dim)
+    return region.own(original(region.empty_whole(input, dim), *args, **kwargs), dim)
 
 
 def _sized(original: Original, *size: Any, **kwargs: Any) -> Any:
@@ -145,9 +141,8 @@ def _in_place(original: Original, self: Any, *args: Any, **kwargs: Any) -> Any:
         return original(self, *args, **kwargs)
     if args and isinstance(args[0], torch.Tensor):  # bernoulli_(probabilities)
         args = (_widen(region, args[0].expand(self.shape), dim), *args[1:])
-    shape = region.whole_shape(self.shape, dim)
-    whole = torch.empty(shape, dtype=self.dtype, device=self.device)
-    return self.copy_(region.own(original(whole, *args, **kwargs), dim))
+    whole = original(region.empty_whole(self, dim), *args, **kwargs)
+    return self.copy_(region.own(whole, dim))
 
 
 def _attention(  # noqa: PLR0913, PLR0917 - torch's own signature

@@ -85,6 +85,17 @@ class Region:
         whole[dim] = shape[dim] // self.rows.local * self.rows.total
         return whole
 
+    def empty_whole(self, local: torch.Tensor, dim: int) -> torch.Tensor:
+        """An empty whole tensor, laid out in memory as the script's would be.
+
+        Generators fill a tensor in the order of its memory, so the layout decides who gets what.
+        """
+        shape = self.whole_shape(local.shape, dim)
+        strides = local.stride()
+        order = sorted(range(len(shape)), key=lambda d: -strides[d])
+        dense = torch.empty([shape[d] for d in order], dtype=local.dtype, device=local.device)
+        return dense.permute([order.index(d) for d in range(len(shape))])
+
     def own(self, whole: torch.Tensor, dim: int) -> torch.Tensor:
         """This worker's rows of a whole tensor, as a view."""
         fold = whole.shape[dim] // self.rows.total
