@@ -98,7 +98,12 @@ class Worker:
         from pellucid.transport.shared_memory import Group
 
         group = Group(self.spec.exchange_fd, self.board, self.spec.index)
-        mode = ExactMode(group, self.tell, always_split=self.spec.split == "always")
+        mode = ExactMode(
+            group,
+            self.tell,
+            always_split=self.spec.split == "always",
+            reason=self.spec.reason,
+        )
         patch_entropy(self._patches, self.spec.seed)
         patch_loaders(self._patches, mode.loaders.iterate)
         patch_modules(self._patches, mode.calls.call)

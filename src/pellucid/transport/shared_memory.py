@@ -430,6 +430,15 @@ class Group:
             msg = f"the run is being stopped; worker {self.index} was waiting for {worker} ({kind})"
             raise StoppedError(msg)
 
+    def own_time(self) -> int:
+        """A clock in nanoseconds that stands still while this worker exchanges or waits."""
+        mine = self._mine
+        return time.perf_counter_ns() - int(mine[Field.EXCHANGE_NS]) - int(mine[Field.WAIT_NS])
+
+    def note_overhead(self, nanoseconds: int) -> None:
+        """Time that the script alone would not have spent, exchanges and waiting left out."""
+        self._mine[Field.OVERHEAD_NS] += nanoseconds
+
     def _code(self, kind: str) -> int:
         code = self._kinds.get(kind)
         if code is None:

@@ -14,12 +14,13 @@ import posixpath
 import tempfile
 
 from pellucid.intercept.files.children import reach_children
-from pellucid.intercept.files.follower import FollowerPaths, FollowerSeams
+from pellucid.intercept.files.follower import FollowerSeams
 from pellucid.intercept.files.formats import Formats, PathFor
 from pellucid.intercept.files.journal import STARTED, Journal
 from pellucid.intercept.files.leader import LeaderPaths, LeaderSeams
 from pellucid.intercept.files.log import Log
 from pellucid.intercept.files.merge import merge
+from pellucid.intercept.files.opening import FollowerPaths
 from pellucid.intercept.files.overlay import Overlay
 from pellucid.intercept.files.seams import Seams, put_in_place
 from pellucid.intercept.files.temporary import SameNames, shared_paths

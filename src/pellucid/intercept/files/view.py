@@ -103,6 +103,11 @@ class View:
         """Whether nothing at all differs from the disk: the common case until a script writes."""
         return not (self._own_page[0] or self._leaders_page[0])
 
+    @property
+    def is_current(self) -> bool:
+        """Whether nobody changed, or is about to change, anything since the last look."""
+        return self.stamp == self._seen
+
     def is_shared(self, path: str) -> bool:
         """Whether this path is never private: devices, the run's own files, compilers' caches."""
         return path.startswith(self.shared) or MARK in path or self._ended.stamp != 0
@@ -131,7 +136,7 @@ class View:
 
         A link is not followed. This is for data sets of many files.
         """
-        if not isinstance(path, str) or self.stamp != self._seen:
+        if not isinstance(path, str) or not self.is_current:
             return None
         text = path if path[:1] == "/" else f"{self.cwd or disk.getcwd()}/{path}"
         head, _, name = text.rpartition("/")

@@ -62,6 +62,7 @@ class Calls:
         self._start = start
         self._explain = explain
         self._inside = False
+        self._in_script = 0  # nanoseconds of the call that is being run
         self._thread = threading.get_ident()
         self._proofs: weakref.WeakKeyDictionary[nn.Module, dict[Any, Proof]] = (
             weakref.WeakKeyDictionary()
@@ -87,8 +88,14 @@ class Calls:
         if next(module.parameters(), None) is None:
             return original(module, *args, **kwargs)
         self._start()
+        began = self._group.own_time()
+        self._in_script = 0
+        output = self._outermost(original, module, (args, kwargs))
+        self._group.note_overhead(self._group.own_time() - began - self._in_script)
+        return output
+
+    def _outermost(self, original: Original, module: nn.Module, inputs: Any) -> Any:
         self._reducer.forget()
-        inputs = (args, kwargs)
         leaves = leaves_of(inputs)
         rows = self._rows_of_views(leaves)
         if rows is None and not any(isinstance(x, torch.Tensor) and x.ndim for x in leaves):
@@ -188,7 +195,14 @@ class Calls:
         args, kwargs = whole_of(inputs)
         self.latest_region = None
         with self.inside():
-            return original(module, *args, **kwargs)
+            return self._timed(original, module, args, kwargs)
+
+    def _timed(self, original: Original, module: nn.Module, args: Any, kwargs: Any) -> Any:
+        """Run the script's own part of a call."""
+        began = self._group.own_time()
+        output = original(module, *args, **kwargs)
+        self._in_script += self._group.own_time() - began
+        return output
 
     @contextmanager
     def inside(self) -> Iterator[None]:
@@ -210,7 +224,7 @@ class Calls:
         self.latest_region, self.latest_module, self.latest_way = region, module, way
         args, kwargs = self.enter(region, way, inputs)
         with self.aliased(module), self.inside(), way.seams(), entered(region):
-            output = original(module, *args, **kwargs)
+            output = self._timed(original, module, args, kwargs)
         return self._leave(region, output, proof, module)
 
     def enter(self, region: Region, way: Way, inputs: Any) -> Any:

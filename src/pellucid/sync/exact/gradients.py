@@ -111,6 +111,7 @@ class Reducer:
     @torch.no_grad()
     def _finish(self, task: int) -> None:
         """Add the sums to ``.grad``; runs at the end of the backward pass."""
+        began = self._group.own_time()
         pending = self._pending.pop(task)
         self.latest_bytes = sum(p.bucket.length * p.bucket.dtype.itemsize for p in pending)
         sums = self._group.collect([p.bucket for p in pending])
@@ -130,6 +131,7 @@ class Reducer:
                     added.append(grad)
         if into:
             torch._foreach_add_(into, added)
+        self._group.note_overhead(self._group.own_time() - began)
 
     def _sum_sparse(self, grad: torch.Tensor) -> torch.Tensor:
         """Sum sparse gradients by joining everybody's entries: the result stays sparse."""

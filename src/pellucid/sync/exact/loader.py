@@ -272,6 +272,7 @@ class _Pass:
         self._batches = batches
         self._taken = 0
         self._sliced = True
+        self._fetching = 0  # nanoseconds the loader itself took for the latest batch
 
     def __iter__(self) -> _Pass:
         return self
@@ -282,9 +283,17 @@ class _Pass:
     def __next__(self) -> Any:
         if not self._sliced:
             return next(self._batches)
+        began = self._group.own_time()
+        self._fetching = 0
+        batch = self._next()
+        self._group.note_overhead(self._group.own_time() - began - self._fetching)
+        return batch
+
+    def _next(self) -> Any:
         in_process = self._loader.num_workers == 0
         held = self._dataset().held()
         before = generators.states(held) if in_process else None
+        began = self._group.own_time()
         try:
             fetched = next(self._batches)
         except StopIteration:
@@ -293,6 +302,7 @@ class _Pass:
             if not self._loading.noted:
                 raise  # it came from the sampler: all have it
             fetched = _Fetched(None, _FAILED)
+        self._fetching = self._group.own_time() - began
         self._taken += 1
         indices, rows = self._loading.noted.popleft()
         value, leaves = _flatten(fetched.value)

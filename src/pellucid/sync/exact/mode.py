@@ -10,8 +10,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import torch
-
 from pellucid.sync.exact import generators, hooks, losses, norm, randomness
 from pellucid.sync.exact.calls import Calls
 from pellucid.sync.exact.gradients import Reducer
@@ -31,11 +29,15 @@ class ExactMode:
         group: the workers.
         tell: ``tell(event, text)`` says something to the user; called by the leader only.
         always_split: split also what is too small to gain by it.
+        reason: why so many workers and threads, for the line at the start.
     """
 
-    def __init__(self, group: Group, tell: Tell, always_split: bool = False) -> None:
+    def __init__(
+        self, group: Group, tell: Tell, *, always_split: bool = False, reason: str = ""
+    ) -> None:
         self.group = group
         self._tell = tell
+        self._reason = reason
         self._told: set[str] = set()
         self._started = False
         self._first_step_ns = 0
@@ -94,7 +96,7 @@ class ExactMode:
         if not self._is_leader():
             return
         group, rows = self.group, self.calls.rows
-        parts = [f"{len(group.living)} workers on 1 box", "exact"]
+        parts = [self._reason or f"{len(group.living)} workers", "1 box", "exact"]
         if rows and self.calls.latest_region is not None:
             each, rest = divmod(rows, len(group.living))
             shares = f"{len(group.living)} x {each}" if not rest else f"slices of {each} or {each + 1}"
@@ -103,5 +105,4 @@ class ExactMode:
             parts.append(f"all-reduce of {megabytes:.2g} MB a step through shared memory")
         else:
             parts.append("nothing is split: every worker does all the work")
-        parts.append(f"{torch.get_num_threads()} threads a worker")
         self._tell("plan", ", ".join(parts))
