@@ -84,10 +84,11 @@ class Worker:
                 silent=(ExchangeError,),
                 record=record,
             )
-        except DivergenceError as error:
-            self.tell("error", str(error), slug="divergence")
-            raise
         except StoppedError:
+            raise
+        except ExchangeError as error:
+            slug = "divergence" if isinstance(error, DivergenceError) else "exchange"
+            self.tell("error", str(error), slug=slug)
             raise
 
     def _install(self, torch: Any) -> None:

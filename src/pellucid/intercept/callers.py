@@ -25,7 +25,7 @@ OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + "/"
 def is_of_script(frame: FrameType | None) -> bool:
     """Whether the call in this frame is the script's: the nearest caller with a purpose decides."""
     while frame is not None:
-        path = os.path.abspath(frame.f_code.co_filename)
+        path = frame.f_code.co_filename
         if any(part in path for part in INSTALLED):
             # the script itself may be an installed package, run with -m
             main = vars(sys.modules["__main__"]).get("__package__") or "__main__"

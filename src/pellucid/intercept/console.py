@@ -31,7 +31,10 @@ PIECE = 1 << 16
 
 
 class RealStreams(NamedTuple):
-    """File descriptors that a follower keeps of the run's real streams, until it needs them."""
+    """File descriptors that a follower keeps of the run's real streams, until it needs them.
+
+    Those that the run itself was started without are -1.
+    """
 
     stdin: int
     stdout: int
@@ -185,13 +188,14 @@ class Console:
         if self._real is None:
             return
         ours = os.fstat(STDOUT).st_size - self._start
-        if ours > printed:
+        if ours > printed and self._real.stdout >= 0:
             _send("/proc/self/fd/1", self._start + printed, self._real.stdout)
         elif self._output is not None:
-            self._output.skip = printed - ours
+            self._output.skip = max(0, printed - ours)
         board.fields[self._leadership.index, Field.STDOUT_BYTES] = max(ours, printed)
         for fd, real in zip((STDIN, STDOUT, STDERR), self._real, strict=True):
-            os.dup2(real, fd)
+            if real >= 0:
+                os.dup2(real, fd)
 
     def undo(self) -> None:
         """Put Python's own streams back."""
@@ -247,7 +251,7 @@ def _text(raw: io.RawIOBase, like: io.TextIOWrapper) -> io.TextIOWrapper:
         line_buffering=like.line_buffering or raw.isatty(),
         write_through=like.write_through,
     )
-    stream.mode = like.mode  # type: ignore[misc]
+    stream.mode = "w" if raw.writable() else "r"  # type: ignore[misc]
     return stream
 
 

@@ -19,8 +19,14 @@ from pellucid.transport.board import Board, Field
 
 __all__ = ["WORKER_COMMAND", "Crew", "is_stopped"]
 
-# -P: the folder we are called in must not be searched for the modules the worker itself needs
-WORKER_COMMAND: Final = [sys.executable, "-P", "-m", "pellucid.worker"]
+WORKER_COMMAND: Final = [
+    sys.executable,
+    # python's own options (-O, -W, -X), as multiprocessing hands them down
+    *subprocess._args_from_interpreter_flags(),  # type: ignore[attr-defined]
+    "-P",  # not to search the folder we are called in for the modules the worker itself needs
+    "-m",
+    "pellucid.worker",
+]
 TICK: Final = 0.1  # seconds between two looks at the board
 TICK_WITHOUT_PIDFD: Final = 0.03  # where the kernel cannot tell of a process's end
 STOPPED_EVERY: Final = 0.5  # seconds between two questions to the kernel whether one is stopped

@@ -37,6 +37,7 @@ from pellucid.observe.console import Console, open_console
 from pellucid.observe.events import Event, EventLog, EventReader
 from pellucid.observe.meters import Meters, Reading
 from pellucid.settings import Settings, WorkerSpec
+from pellucid.transport import memory
 from pellucid.transport.board import Board, Field, Flag, State
 
 __all__ = ["Program", "launch"]
@@ -58,13 +59,6 @@ class Program:
     target: str
     argv: list[str]
     is_module: bool = False
-
-
-def exchange_memory(workers: int) -> int:
-    """The memory the workers exchange values through, as an inheritable file descriptor."""
-    from pellucid.transport.shared_memory import create
-
-    return create(workers)
 
 
 def launch(

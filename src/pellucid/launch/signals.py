@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["ENDING", "Signal", "blocked", "let_through", "pending", "suspend"]
+__all__ = ["Signal", "blocked", "let_through", "pending", "suspend"]
 
-ENDING: Final = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+TAKEN: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGTSTP)
 SI_KERNEL: Final = 0x80  # the origin of signals that a terminal sends, from <asm/siginfo.h>
 
 
@@ -41,7 +41,7 @@ def blocked() -> Iterator[None]:
     To be entered before numpy is imported: its threads inherit what is blocked, and one thread
     that lets a signal through is enough for it not to wait.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING | {signal.SIGTSTP})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _minded())
     try:
         yield
     finally:
@@ -51,17 +51,23 @@ def blocked() -> Iterator[None]:
 @contextmanager
 def let_through() -> Iterator[None]:
     """Within `blocked`, act on signals as ever: a process started now inherits that."""
-    blocked_now = signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING | {signal.SIGTSTP})
+    blocked_now = signal.pthread_sigmask(signal.SIG_UNBLOCK, _minded())
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked_now)
 
 
+def _minded() -> set[signal.Signals]:
+    """Not those that are ignored, as ``nohup`` and a shell's ``&`` want it: they would wait too."""
+    return {number for number in TAKEN if signal.getsignal(number) is not signal.SIG_IGN}
+
+
 def pending() -> list[Signal]:
     """Take the signals that have come since, without waiting."""
-    taken = []
-    while (info := signal.sigtimedwait(ENDING | {signal.SIGTSTP}, 0)) is not None:
+    taken: list[Signal] = []
+    minded = _minded()
+    while minded and (info := signal.sigtimedwait(minded, 0)) is not None:
         taken.append(Signal(signal.Signals(info.si_signo), info.si_code == SI_KERNEL))
     return taken
 

@@ -40,11 +40,10 @@ import torch
 
 from pellucid.errors import DivergenceError, ExchangeError, StoppedError
 from pellucid.transport.board import Board, Field, Flag, State
+from pellucid.transport.memory import HALF_BYTES, SLOT_BYTES, total_bytes
 
-__all__ = ["Bucket", "Group", "create"]
+__all__ = ["Bucket", "Group"]
 
-SLOT_BYTES: Final = 64 << 20
-HALF_BYTES: Final = 16 << 30  # of address space: pages exist once written
 HEADER_BYTES: Final = 64
 ALIGN: Final = 64
 # up to this many workers, reading all parts oneself is cheaper than a second wait
@@ -59,21 +58,6 @@ _STATE, _DEAD = int(Field.STATE), int(State.DEAD)
 
 def _aligned(nbytes: int) -> int:
     return -(-nbytes // ALIGN) * ALIGN
-
-
-def _total_bytes(workers: int) -> int:
-    return workers * (2 * SLOT_BYTES + 2 * HALF_BYTES) + HALF_BYTES
-
-
-def create(workers: int) -> int:
-    """Make the memory for a group of workers and return its inheritable file descriptor.
-
-    It is anonymous and sparse: it has no name, cannot go stale, and takes only what was written.
-    """
-    fd = os.memfd_create("pellucid-exchange")
-    os.ftruncate(fd, _total_bytes(workers))
-    os.set_inheritable(fd, True)
-    return fd
 
 
 if platform.machine() in ("x86_64", "AMD64"):
@@ -106,7 +90,7 @@ class Group:
     """The workers of one box as one of them sees them.
 
     Args:
-        fd: memory made by `create`.
+        fd: memory made by `pellucid.transport.memory.create`.
         board: the box's board.
         index: which worker this is.
     """
@@ -117,7 +101,7 @@ class Group:
         self.workers = board.workers
         self.living = list(range(self.workers))
         self._epoch = 0
-        self._map = mmap.mmap(fd, _total_bytes(self.workers))
+        self._map = mmap.mmap(fd, total_bytes(self.workers))
         # one flat uint8 tensor over everything; slices of it cost no copy
         memory = torch.frombuffer(self._map, dtype=torch.uint8)
         slots = memory[: self.workers * 2 * SLOT_BYTES]

@@ -6,6 +6,7 @@ memory that changes with every record. So a process may ask before every file it
 
 from __future__ import annotations
 
+import itertools
 import json
 import mmap
 import os
@@ -16,6 +17,8 @@ from pellucid.intercept.files import disk
 __all__ = ["Log"]
 
 PIECE = 1 << 20
+
+_touches = itertools.count(1)
 
 
 class Log:
@@ -32,7 +35,6 @@ class Log:
         os.ftruncate(page, 8)
         self.page = memoryview(mmap.mmap(page, 8)).cast("Q")  # one number: see `stamp`
         os.close(page)
-        self._touches = 0
         self._read = 0  # bytes of the file that were taken in
 
     @property
@@ -49,8 +51,7 @@ class Log:
     def touch(self) -> None:
         """Tell the others that something changed that needs no record."""
         # two processes must never leave the same number behind: hence the process id in it
-        self._touches += 1
-        self.page[0] = os.getpid() << 32 | self._touches & 0xFFFFFFFF
+        self.page[0] = os.getpid() << 32 | next(_touches) & 0xFFFFFFFF
 
     def take(self) -> list[list[Any]]:
         """The records that were not taken before."""

@@ -15,11 +15,11 @@ def naming(act: Function) -> Function:
     """Let errors of a function of one path name the file as the script did."""
 
     @functools.wraps(act)
-    def seam(self: Any, path: Any = ".", *args: Any, **kwargs: Any) -> Any:
+    def seam(self: Any, *args: Any, **options: Any) -> Any:
         try:
-            return act(self, path, *args, **kwargs)
+            return act(self, *args, **options)
         except OSError as error:
-            error.filename = path
+            error.filename = args[0] if args else options.get("path")
             raise
 
     return seam
@@ -29,9 +29,9 @@ def naming_both(act: Function) -> Function:
     """Let errors of a function of two paths name the files as the script did."""
 
     @functools.wraps(act)
-    def seam(self: Any, src: Any, dst: Any, *args: Any, **kwargs: Any) -> Any:
+    def seam(self: Any, src: Any, dst: Any, *args: Any, **options: Any) -> Any:
         try:
-            return act(self, src, dst, *args, **kwargs)
+            return act(self, src, dst, *args, **options)
         except OSError as error:
             error.filename, error.filename2 = src, dst
             raise

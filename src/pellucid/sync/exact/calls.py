@@ -156,7 +156,7 @@ class Calls:
             module.training,
             torch.is_grad_enabled(),
             torch.is_autocast_enabled("cpu"),
-            self._has_single_rows(leaves),
+            self._few_rows(leaves),
             tuple(leaf_key(leaf) for leaf in leaves),
         )
         proof = proofs.get(key)
@@ -170,10 +170,14 @@ class Calls:
         proof.calls += 1
         return proof
 
-    def _has_single_rows(self, leaves: list[Any]) -> bool:
-        """Whether some worker's slice would be one row: its memory layout then tells less."""
+    def _few_rows(self, leaves: list[Any]) -> int:
+        """The number of rows, if slices would be of one row or none; else 0.
+
+        A slice of one row tells less about how it lies in memory: it is proven by itself.
+        """
         first = next(leaf for leaf in leaves if isinstance(leaf, torch.Tensor) and leaf.ndim)
-        return first.shape[0] < 2 * len(self._group.living)
+        rows = int(first.shape[0])
+        return rows if rows < 2 * len(self._group.living) else 0
 
     def _why(self, module: nn.Module, proof: Proof) -> str:
         name = type(module).__name__

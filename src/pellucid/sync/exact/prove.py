@@ -16,6 +16,7 @@ import copy
 import io
 import time
 import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -138,7 +139,7 @@ class Prover:
         self._group = group
         self._calls = calls
         self._always_split = always_split
-        self._agreed: set[int] = set()
+        self._agreed: weakref.WeakSet[nn.Module] = weakref.WeakSet()
         self._small = False
         self._saving = 0.0
 
@@ -184,13 +185,13 @@ class Prover:
         self._agree_on_time(whole)
         ways = [before.way] if before else _ways(leaves, rows)
         why = ""
-        enough = False
+        too_few = False
         for way in ways:
             assert way is not None
             division = self._division(way, leaves, rows)
             if division is None:
+                too_few = True
                 continue
-            enough = True
             outputs, reason = self._try(original, module, inputs, way, division, whole, saved)
             if outputs is not None:
                 if not self._pays(module):
@@ -201,13 +202,15 @@ class Prover:
             why = why or reason
         if before:
             return Proof(None, why=why, calls=before.calls, checked=before.checked)
-        return Proof(None, why=why or "its inputs have no dimension to split along") if enough else None
+        if too_few:  # nothing to explain: there are fewer rows than workers this time
+            why = ""
+        return Proof(None, why=why)
 
     def _division(self, way: Way, leaves: list[Any], rows: Rows | None) -> Rows | None:
         if rows is not None:
             return rows if rows.local else None
         total = next(
-            x.shape[d] for x, d in zip(leaves, way.dims, strict=True) if d is not None
+            (x.shape[d] for x, d in zip(leaves, way.dims, strict=True) if d is not None), 0
         )
         group = self._group
         if total < len(group.living):
@@ -316,9 +319,9 @@ class Prover:
 
     def _agree_on_parameters(self, module: nn.Module) -> None:
         """See that all workers' copies of a module start alike; the leader's count."""
-        if id(module) in self._agreed:
+        if module in self._agreed:
             return
-        self._agreed.add(id(module))
+        self._agreed.add(module)
         values = [t for t in (*module.parameters(), *module.buffers()) if t.numel()]
         sums = torch.stack([_checksum(t) for t in values]) if values else torch.zeros(1)
         taken = self._group.swap("parameters", [sums])
