@@ -120,7 +120,8 @@ class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
         profile: whether to measure our own overhead.
         stall_after: seconds to wait for another worker before giving up; 0 for ever.
         mode: how the workers work together.
-        stdout_fd: the run's real stdout, inherited; for a follower that becomes the leader.
+        stdin_fd: the run's real stdin, inherited; for a follower that becomes the leader.
+        stdout_fd: likewise stdout.
         stderr_fd: likewise stderr.
         reason: why so many workers and threads, for the start line.
     """
@@ -143,6 +144,7 @@ class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
     stall_after: float
     mode: str = "exact"
     split: Split = "auto"
+    stdin_fd: int = 0
     stdout_fd: int = 1
     stderr_fd: int = 2
     reason: str = ""

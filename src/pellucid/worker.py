@@ -27,6 +27,7 @@ from pellucid.intercept.loaders import patch_loaders
 from pellucid.intercept.modules import patch_modules
 from pellucid.intercept.patch import Patches
 from pellucid.intercept.seeds import patch_entropy
+from pellucid.intercept.side_effects import RealStreams, SideEffects
 from pellucid.script.execute import execute
 from pellucid.settings import WORKER_VARIABLE, WorkerSpec
 from pellucid.transport.board import Board, Field, Flag, State
@@ -35,6 +36,7 @@ __all__ = ["main"]
 
 EVENT_BYTES: Final = 4000  # less than a pipe takes in one piece
 WATCH_SECONDS: Final = 0.25
+END_SECONDS: Final = 0.01
 PR_SET_PDEATHSIG: Final = 1
 
 
@@ -51,6 +53,10 @@ class Worker:
         self._fields = self.board.fields[spec.index]
         self._fields[Field.PID] = os.getpid()
         self._patches = Patches()
+        streams = RealStreams(spec.stdin_fd, spec.stdout_fd, spec.stderr_fd)
+        self._effects = SideEffects(
+            spec.run_dir, self.board, spec.index, streams if spec.index else None
+        )
         self._ended = threading.Event()
         self._watcher: threading.Thread | None = None
 
@@ -65,7 +71,7 @@ class Worker:
         import torch
 
         torch.set_num_threads(self.spec.threads)
-        atexit.register(self._end)
+        atexit.register(self._end)  # the first to be registered is the last to be called
         if self.spec.workers > 1:
             self._install(torch)
         elif self.spec.seeded:
@@ -74,6 +80,8 @@ class Worker:
         while self.spec.index and not self.board.flags[Flag.GO]:
             time.sleep(0.005)
         self._fields[Field.STATE] = State.RUNNING
+        if self.spec.workers > 1:
+            self._effects.install()
         self._watch(threading.get_ident())
         record = Path(self.spec.run_dir) / f"worker-{self.spec.index}.traceback"
         try:
@@ -99,6 +107,7 @@ class Worker:
         from pellucid.transport.shared_memory import Group
 
         group = Group(self.spec.exchange_fd, self.board, self.spec.index)
+        group.on_change = self._take_over
         mode = ExactMode(
             group,
             self.tell,
@@ -125,13 +134,32 @@ class Worker:
         self._watcher = threading.Thread(target=watch, name="pellucid-watch", daemon=True)
         self._watcher.start()
 
+    def _take_over(self) -> None:
+        """Somebody died. If it was the leader, and we are next, our doings are real from now on."""
+        if self.board.flags[Flag.LEADER] == self.spec.index:
+            self._effects.promote()
+
+    def _wait_for_leader(self) -> None:
+        """Having ended, stay until the leader has too: it might die at the last moment."""
+        while (leader := int(self.board.flags[Flag.LEADER])) != self.spec.index:
+            if self._is_over(leader) or self.board.flags[Flag.STOP]:
+                return
+            time.sleep(END_SECONDS)
+        self._take_over()
+
+    def _is_over(self, worker: int) -> bool:
+        return bool(self.board.fields[worker, Field.STATE] == State.FINISHED)
+
     def _end(self) -> None:
         """The script has ended, and so have its own exit handlers."""
         self._ended.set()
         if self._watcher is not None:
             self._watcher.join()  # a thread of ours must not outlive the interpreter
         self._fields[Field.PEAK_RSS] = _peak_rss()
+        sys.stdout.flush()
         self._fields[Field.STATE] = State.FINISHED
+        if self.spec.workers > 1:
+            self._wait_for_leader()
 
 
 def _peak_rss() -> int:

@@ -64,7 +64,8 @@ class Crew:
         Raises:
             LaunchError: it cannot be started.
         """
-        fds = {spec.board_fd, spec.exchange_fd, spec.events_fd, spec.stdout_fd, spec.stderr_fd}
+        streams = (spec.stdin_fd, spec.stdout_fd, spec.stderr_fd)
+        fds = {spec.board_fd, spec.exchange_fd, spec.events_fd, *streams}
         try:
             with contextlib.ExitStack() as files:
                 out = err = stdin = None

@@ -67,7 +67,7 @@ def launch(
     box: Box,
     *,
     command: Sequence[str] = WORKER_COMMAND,
-    make_exchange: Callable[[int], int] = exchange_memory,
+    make_exchange: Callable[[int], int] = memory.create,
 ) -> int:
     """Run a program with several workers on this box.
 
@@ -130,7 +130,7 @@ class _Run:
         seeds = random.SystemRandom()
         seed = settings.seed if settings.seed is not None else seeds.getrandbits(63)
         hash_seed = seed % 2**32 if settings.seed is not None else seeds.getrandbits(32)
-        outputs = [_duplicate(fd) for fd in (1, 2)]
+        streams = [_duplicate(fd) for fd in (0, 1, 2)]
         self._log.write(0.0, {"event": "start", **_facts(settings, program), "seed": seed})
         for index in range(settings.workers):
             spec = WorkerSpec(
@@ -152,15 +152,16 @@ class _Run:
                 split=settings.split,
                 stall_after=settings.stall_after,
                 mode=settings.mode,
-                stdout_fd=outputs[0],
-                stderr_fd=outputs[1],
+                stdin_fd=streams[0],
+                stdout_fd=streams[1],
+                stderr_fd=streams[2],
                 reason=settings.reason(),
             )
             gpus = self._box.gpus if settings.device == "cuda" else 0
             environment = worker_environment(os.environ, spec, hash_seed=hash_seed, gpus=gpus)
             with signals.let_through():
                 self._crew.start(spec, environment, command)
-        for fd in (exchange, self._events_end, *(fd for fd in outputs if fd > STDERR)):
+        for fd in (exchange, self._events_end, *(fd for fd in streams if fd > STDERR)):
             os.close(fd)
 
     def watch(self) -> int:

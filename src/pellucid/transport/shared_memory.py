@@ -32,7 +32,7 @@ import platform
 import threading
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -100,6 +100,7 @@ class Group:
         self.index = index
         self.workers = board.workers
         self.living = list(range(self.workers))
+        self.on_change: Callable[[], None] = lambda: None  # called when somebody has died
         self._epoch = 0
         self._map = mmap.mmap(fd, total_bytes(self.workers))
         # one flat uint8 tensor over everything; slices of it cost no copy
@@ -205,6 +206,7 @@ class Group:
         self._epoch = epoch
         died = self._fields[:, Field.DIED]
         self.living = [w for w in range(self.workers) if not 0 < died[w] <= epoch]
+        self.on_change()
 
     def gather(
         self, kind: str, parts: Sequence[torch.Tensor], rows: Sequence[Sequence[int]], dims: Sequence[int]

@@ -75,7 +75,8 @@ class FollowerSeams:
         found |= {"rename": self.rename, "replace": self.rename}
         found |= {"link": self.link, "symlink": self.symlink}
         found |= {"listdir": self.listing.listdir, "scandir": self.listing.scandir}
-        return found | {"chdir": self.chdir, "getcwd": self.getcwd, "getcwdb": self.getcwdb}
+        found |= {"chdir": self.chdir, "fchdir": self.chdir}
+        return found | {"getcwd": self.getcwd, "getcwdb": self.getcwdb}
 
     @naming
     @_steady
@@ -165,12 +166,16 @@ class FollowerSeams:
 
     @naming
     def chdir(self, path: Any) -> None:
-        """As os.chdir; where only we have the directory, the process can but be near it."""
+        """As os.chdir and os.fchdir.
+
+        The process goes to the disk's directory if there is one, for those who start commands
+        there. What the script believes is kept apart: the leader may remove that directory.
+        """
         place = self.view.locate(path)
         at = self.overlay.present(place)
         real = place.is_shared or disk.is_directory(place.path)
         disk.chdir(place.path if real else at)
-        self.view.cwd = None if real else place.path
+        self.view.cwd = None if place.is_shared else place.path
 
     def getcwd(self) -> str:
         """As os.getcwd."""

@@ -15,6 +15,7 @@ alone would see it at that line, whatever the leader did meanwhile.
 
 from __future__ import annotations
 
+import itertools
 import os
 import posixpath
 import stat
@@ -28,6 +29,8 @@ JOURNAL = "journal.jsonl"
 STARTED = "started.jsonl"  # touched by every follower as it starts
 
 MOST_COPIED = 1 << 30  # bytes a run; to keep more would cost the leader too much time and room
+
+_copies = itertools.count()
 
 
 class Changes:
@@ -81,7 +84,6 @@ class Journal:
         self._copies = posixpath.join(run_dir, "kept")
         disk.make_directories(self._copies)
         self._copied = 0  # bytes
-        self._names = 0
 
     def making(self, path: str) -> None:
         """Something new comes to be at this path."""
@@ -146,5 +148,4 @@ class Journal:
         return copy
 
     def _new_name(self) -> str:
-        self._names += 1
-        return posixpath.join(self._copies, f"{os.getpid()}-{self._names}")
+        return posixpath.join(self._copies, f"{os.getpid()}-{next(_copies)}")

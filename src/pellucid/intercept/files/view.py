@@ -81,7 +81,7 @@ class View:
         self.root = posixpath.join(root, "files")
         disk.make_directories(self.root)
         self.shared = shared
-        self.cwd: str | None = None  # where the script believes to be, if no process can be there
+        self.cwd: str | None = None  # where the script believes to be, once it went anywhere
         self.changes = Changes(run_dir)
         self.gone: set[str] = set()
         self._gone_from: set[str] = set()  # directories
