@@ -139,10 +139,12 @@ class FollowerSeams:
         follow_symlinks: bool = True,
     ) -> None:
         """As os.link."""
-        source = self.view.locate(src, follow=follow_symlinks, dir_fd=src_dir_fd)
+        # as Python does on Linux, which then makes another name of the link itself
+        follow = follow_symlinks and (src_dir_fd is not None or dst_dir_fd is not None)
+        source = self.view.locate(src, follow=follow, dir_fd=src_dir_fd)
         target = self.view.locate(dst, follow=False, dir_fd=dst_dir_fd)
         if source.is_shared and target.is_shared:
-            disk.link(source.path, target.path, follow_symlinks=follow_symlinks)
+            disk.link(source.path, target.path)
         elif source.is_shared or target.is_shared:
             raise failure(errno.EXDEV)
         else:

@@ -10,7 +10,8 @@ alone would see it at that line, whatever the leader did meanwhile.
   are about to make it themselves, and must not find it there half a line too soon.
 - *kept*: what was there before and the leader then overwrites, moves or removes: a copy is kept,
   and followers see that until they do the same.
-- *grown*: what the leader appends to, with the size it had: a follower that appends starts there.
+- *grown*: what the leader made early and early appended to, with the size it had: a follower that
+  appends starts there.
 """
 
 from __future__ import annotations
@@ -94,8 +95,11 @@ class Journal:
 
     def growing(self, path: str) -> None:
         """The file at this path is about to be appended to."""
+        self.changing(path)
         self._known.refresh()
-        if path not in self._known.late and path not in self._known.grown:
+        if path in self._known.kept or path in self._known.grown:
+            return
+        if not self._started.stamp:
             self._log.append("grown", path, disk.lstat(path).st_size if disk.exists(path) else 0)
 
     def changing(self, path: str) -> None:

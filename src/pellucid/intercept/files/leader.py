@@ -101,8 +101,7 @@ class LeaderSeams:
 
         def seam(path: Any, *, dir_fd: int | None = None) -> Any:
             place = self._canonical(path, dir_fd)
-            # a directory that is not empty will stay
-            if place is not None and not (name == "rmdir" and _has_entries(place)):
+            if place is not None and _can_leave(place, directory=name == "rmdir"):
                 self.journal.leaving(place)
             return original(path, dir_fd=dir_fd)
 
@@ -178,8 +177,8 @@ class LeaderPaths:
         return path
 
 
-def _has_entries(path: str) -> bool:
-    try:
-        return bool(disk.listdir(path))
-    except OSError:
+def _can_leave(path: str, *, directory: bool) -> bool:
+    """Whether removing this as a directory, or else as a file, can come to anything."""
+    if disk.is_directory(path) != directory:
         return False
+    return not directory or not disk.listdir(path)

@@ -91,7 +91,7 @@ class Overlay:
     def _copy(self, path: str, copy: str, *, empty: bool, append: bool) -> bool:
         """Copy what is at a path; says whether it was the right thing: see [Note: steady]."""
         at = self.present(Place(path, self.view.at(path)))
-        size = self.view.changes.grown.get(path) if append and at == path else None
+        size = self.view.changes.grown.get(path) if append else None
         try:
             disk.copy(at, copy, 0 if empty else size)
         except FileNotFoundError:

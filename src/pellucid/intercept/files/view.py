@@ -251,7 +251,7 @@ class View:
             return Place(path, None)
         try:
             return Place(path, at, disk.lstat(at))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return Place(path, None)
 
     def _shows_below(self, path: str) -> bool:

@@ -12,7 +12,6 @@ Whether a module may be split is not guessed: see `prove.py`. A call is run
 
 from __future__ import annotations
 
-import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ import torch
 from torch import nn
 
 from pellucid.errors import UnsupportedError
+from pellucid.sync.exact.loader import in_script_thread
 from pellucid.sync.exact.gradients import Reducer, stray_leaves
 from pellucid.sync.exact.prove import COUNT, TOO_SMALL, Proof, Prover, Saved, Way, leaf_key
 from pellucid.sync.exact.region import Join, LeaveShare, Narrow, Region, Replicate, entered
@@ -63,7 +63,6 @@ class Calls:
         self._explain = explain
         self._inside = False
         self._in_script = 0  # nanoseconds of the call that is being run
-        self._thread = threading.get_ident()
         self._proofs: weakref.WeakKeyDictionary[nn.Module, dict[Any, Proof]] = (
             weakref.WeakKeyDictionary()
         )
@@ -80,7 +79,7 @@ class Calls:
 
     def call(self, original: Original, module: nn.Module, args: Any, kwargs: Any) -> Any:
         """What ``module(*args, **kwargs)`` gives the script."""
-        if self._inside or threading.get_ident() != self._thread or torch.jit.is_tracing():
+        if self._inside or not in_script_thread() or torch.jit.is_tracing():
             return original(module, *args, **kwargs)
         if torch._C._functorch.peek_interpreter_stack() is not None:
             self._explain("functorch", "calls of modules under torch.func are run whole on every worker")

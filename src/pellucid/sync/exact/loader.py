@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import collections
 import copy
+import threading
 import weakref
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -195,6 +196,8 @@ class Loaders:
             original: ``DataLoader.__iter__``.
             loader: the script's loader.
         """
+        if not in_script_thread():
+            return original(loader)
         self._mode.start()
         if not _batches_by_index(loader) or loader in self._unsliceable:
             return original(loader)
@@ -281,6 +284,8 @@ class _Pass:
         return len(self._batches)
 
     def __next__(self) -> Any:
+        if self._sliced and not in_script_thread():
+            self._restart()
         if not self._sliced:
             return next(self._batches)
         began = self._group.own_time()
@@ -362,18 +367,28 @@ class _Pass:
         return self._restart()
 
     def _restart(self) -> Any:
-        """Begin the pass again with whole batches, and go on to where we were."""
+        """Begin the pass again with whole batches, and go on to where we were.
+
+        Returns:
+            The latest batch taken so far, whole; None before the first.
+        """
         drawn_from = self._origin.drawn_from
         now = generators.states(drawn_from)
         generators.restore(self._origin.before, drawn_from)
         self._sliced = False
         vars(self._loader)["_iterator"] = None
         self._batches = self._origin.iterate(self._loader)
-        for _ in range(self._taken - 1):
-            next(self._batches)
-        batch = next(self._batches)
+        batch = None
+        for _ in range(self._taken):
+            batch = next(self._batches)
+        # what the first iterator drew ahead, the second has drawn again
         generators.restore(now, drawn_from)
         return batch
+
+
+def in_script_thread() -> bool:
+    """Whether this is the thread that trains: no other can be in step with the other workers'."""
+    return threading.current_thread() is threading.main_thread()
 
 
 def _batches_by_index(loader: Any) -> bool:
