@@ -1,12 +1,12 @@
 """Every exception pellucid raises on purpose.
 
-    PellucidError                  base: the message names object, cause and remedy
-    ├── SettingsError              a flag, variable or file asks for something that cannot be
-    ├── LaunchError                a worker could not be started
-    ├── ExchangeError              workers could not exchange values
-    │   ├── DivergenceError        the workers' copies of the script took different paths
-    │   └── StoppedError           the run is being stopped; raised to unwind a waiting worker
-    └── UnsupportedError           the script uses something exact mode cannot split or run whole
+PellucidError                  base: the message names object, cause and remedy
+├── SettingsError              a flag, variable or file asks for something that cannot be
+├── LaunchError                a worker could not be started
+├── ExchangeError              workers could not exchange values
+│   ├── DivergenceError        the workers' copies of the script took different paths
+│   └── StoppedError           the run is being stopped; raised to unwind a waiting worker
+└── UnsupportedError           the script uses something exact mode cannot split or run whole
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """One worker: where the parts of a process meet. The tour of the code starts here.
 
-    launch/     started this process and told it, in one variable, which worker it is
-    intercept/  takes hold of the seams of torch and of the system
-    sync/       answers them: that is the mode
-    script/     runs the user's program
-    transport/  moves what the mode exchanges
+launch/     started this process and told it, in one variable, which worker it is
+intercept/  takes hold of the seams of torch and of the system
+sync/       answers them: that is the mode
+script/     runs the user's program
+transport/  moves what the mode exchanges
 """
 
 from __future__ import annotations

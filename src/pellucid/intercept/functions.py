@@ -11,9 +11,7 @@ from pellucid.intercept.patch import Patches
 __all__ = ["patch_functions"]
 
 
-def patch_functions(
-    patches: Patches, seams: Iterable[tuple[Any, str, Callable[..., Any]]]
-) -> None:
+def patch_functions(patches: Patches, seams: Iterable[tuple[Any, str, Callable[..., Any]]]) -> None:
     """Replace each ``owner.name`` by ``handler(original, *args, **kwargs)``.
 
     Args:

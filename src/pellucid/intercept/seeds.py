@@ -30,7 +30,7 @@ def patch_entropy(patches: Patches, seed: int) -> None:
 
     def fresh() -> int:
         """The next of the numbers the system would have been asked for."""
-        return random.Random(f"{seed}/{next(draws)}").getrandbits(63)  # noqa: S311 - not for secrets
+        return random.Random(f"{seed}/{next(draws)}").getrandbits(63)
 
     random.seed(seed)
     np.random.seed(seed & 0xFFFFFFFF)

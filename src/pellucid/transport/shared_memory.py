@@ -116,7 +116,9 @@ class Group:
             for w in range(self.workers)
         ]
         self._result = arena[self.workers * 2 * HALF_BYTES :][:HALF_BYTES]
-        self._headers = [[slot[:HEADER_BYTES].view(torch.int64).numpy() for slot in pair] for pair in self._slots]
+        self._headers = [
+            [slot[:HEADER_BYTES].view(torch.int64).numpy() for slot in pair] for pair in self._slots
+        ]
         self._fields = board.fields
         self._mine = board.fields[index]
         self._number = 0
@@ -209,7 +211,11 @@ class Group:
         self.on_change()
 
     def gather(
-        self, kind: str, parts: Sequence[torch.Tensor], rows: Sequence[Sequence[int]], dims: Sequence[int]
+        self,
+        kind: str,
+        parts: Sequence[torch.Tensor],
+        rows: Sequence[Sequence[int]],
+        dims: Sequence[int],
     ) -> list[torch.Tensor]:
         """Join everybody's slices into whole tensors.
 
@@ -242,7 +248,9 @@ class Group:
             wholes.append(torch.cat(slices, dim).to(part.device))
         return wholes
 
-    def _gather_large(self, kind: str, part: torch.Tensor, sizes: Sequence[int], dim: int) -> torch.Tensor:
+    def _gather_large(
+        self, kind: str, part: torch.Tensor, sizes: Sequence[int], dim: int
+    ) -> torch.Tensor:
         """Gather a tensor that does not fit a slot, piece by piece."""
         local = part.detach().movedim(dim, 0).reshape(-1)
         row = local.numel() // max(part.shape[dim], 1)
@@ -333,7 +341,9 @@ class Group:
         for bucket in buckets:
             column = Field.REDUCED if sharded else Field.POSTED
             waited += self._wait(column, bucket.number, "gradients")
-            sums.append(self._collect(bucket) if sharded else self._reduce(bucket, 0, bucket.length))
+            sums.append(
+                self._collect(bucket) if sharded else self._reduce(bucket, 0, bucket.length)
+            )
         self._mine[Field.WAIT_NS] += waited
         self._mine[Field.EXCHANGE_NS] += time.perf_counter_ns() - began - waited
         return sums

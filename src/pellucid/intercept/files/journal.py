@@ -16,6 +16,7 @@ alone would see it at that line, whatever the leader did meanwhile.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import posixpath
@@ -106,15 +107,17 @@ class Journal:
         """The content of the file at this path is about to change in place."""
         if self._is_worth_keeping(path):
             self._log.append("kept", path, self._copy(path))
+        else:
+            self._separate(path)
 
-    def leaving(self, path: str) -> None:
+    def leaving(self, path: str, *, moved: bool = False) -> None:
         """What is at this path is about to be removed, replaced or moved."""
         if not self._is_worth_keeping(path):
             return
         if disk.is_directory(path):
             for name in disk.listdir(path):
-                self.leaving(posixpath.join(path, name))
-        self._log.append("kept", path, self._link(path))
+                self.leaving(posixpath.join(path, name), moved=moved)
+        self._log.append("kept", path, self._copy(path) if moved else self._link(path))
 
     def _is_worth_keeping(self, path: str) -> bool:
         """Whether followers may still need what is there: they do not if the script made it."""
@@ -126,19 +129,34 @@ class Journal:
         return disk.exists(path)
 
     def _link(self, path: str) -> str | None:
-        """A second name for a file that is about to lose this one; costs no copy."""
-        copy = self._new_name()
-        if disk.is_directory(path):
-            disk.mkdir(copy, 0o700)
-            return copy
-        try:
-            disk.link(path, copy, follow_symlinks=False)
-        except OSError:  # another file system, or one without such links
-            return self._copy(path)
-        return copy
+        """A second name for what is about to lose this one: cheaper than a copy.
+
+        It must have no third name, under which its content could be changed.
+        """
+        if disk.lstat(path).st_nlink == 1:
+            copy = self._new_name()
+            # not on another file system, nor on one without such links
+            with contextlib.suppress(OSError):
+                disk.link(path, copy, follow_symlinks=False)
+                return copy
+        return self._copy(path)
+
+    def _separate(self, path: str) -> None:
+        """Let a kept file be one of its own, if what was to remove this one failed."""
+        copy = self._known.kept.get(path)
+        if copy is None or not disk.exists(path):
+            return
+        if os.path.samestat(disk.lstat(path), disk.lstat(copy)):
+            own = self._new_name()
+            disk.copy(path, own)
+            disk.rename(own, copy)
 
     def _copy(self, path: str) -> str | None:
         status = disk.lstat(path)
+        if stat.S_ISDIR(status.st_mode):
+            copy = self._new_name()
+            disk.mkdir(copy, 0o700)
+            return copy
         if not (stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode)):
             return None
         self._copied += status.st_size

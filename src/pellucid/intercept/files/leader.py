@@ -118,9 +118,9 @@ class LeaderSeams:
             dst_dir_fd: int | None = None,
         ) -> Any:
             source, target = self._canonical(src, src_dir_fd), self._canonical(dst, dst_dir_fd)
-            if source is not None:
-                self.journal.leaving(source)
-            if target is not None:
+            if source is not None and source != target:
+                self.journal.leaving(source, moved=True)
+            if target is not None and source != target:
                 self.journal.leaving(target)
                 self.journal.making(target)
             return original(src, dst, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)

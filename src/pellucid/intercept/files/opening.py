@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import posixpath
 import stat
@@ -11,7 +10,7 @@ from typing import Any
 
 from pellucid.intercept.files import disk
 from pellucid.intercept.files.modes import TEMPORARY, WRITING, is_writing
-from pellucid.intercept.files.overlay import Overlay, failure
+from pellucid.intercept.files.overlay import Overlay
 
 __all__ = ["FollowerPaths", "Opening"]
 
@@ -91,12 +90,12 @@ class Opening:
             return self.overlay.present(place)
         if exclusive:
             return self.overlay.fresh(place)
-        if place.status is None or place.at is None:
-            if flags & os.O_CREAT:
-                return self.overlay.room(place.path)
-            raise failure(errno.ENOENT)
-        if not stat.S_ISREG(place.status.st_mode) or not disk.access(place.at, os.W_OK):
-            return place.at  # opening a pipe or a device is right there, a directory an error
+        if place.at is None and flags & os.O_CREAT:
+            return self.overlay.room(place.path)
+        at = self.overlay.present(place)
+        regular = place.status is not None and stat.S_ISREG(place.status.st_mode)
+        if not regular or not disk.access(at, os.W_OK):
+            return at  # opening a pipe or a device is right there, a directory an error
         return self.overlay.own(
             place, empty=bool(flags & os.O_TRUNC), append=bool(flags & os.O_APPEND)
         )

@@ -136,7 +136,7 @@ class Overlay:
     def rename(self, source: Place, target: Place) -> None:
         """As rename, which replaces a file or an empty directory."""
         at = self.present(source)
-        if source.path == target.path:
+        if source.path == target.path or _are_one(source, target):
             return
         if target.path.startswith(source.path + "/"):
             raise failure(errno.EINVAL)
@@ -210,3 +210,10 @@ class Overlay:
             for name in self.view.names(path):
                 found += self._tree(posixpath.join(path, name))
         return [*found, path]
+
+
+def _are_one(one: Place, two: Place) -> bool:
+    """Whether these are two names of one file."""
+    if one.status is None or two.status is None:
+        return False
+    return os.path.samestat(one.status, two.status)

@@ -21,13 +21,14 @@ import torch
 from torch import nn
 
 from pellucid.errors import UnsupportedError
-from pellucid.sync.exact.loader import in_script_thread
 from pellucid.sync.exact.gradients import Reducer, stray_leaves
-from pellucid.sync.exact.prove import COUNT, TOO_SMALL, Proof, Prover, Saved, Way, leaf_key
-from pellucid.sync.exact.region import Join, LeaveShare, Narrow, Region, Replicate, entered
+from pellucid.sync.exact.loader import in_script_thread
+from pellucid.sync.exact.prove import COUNT, TOO_SMALL, Proof, Prover, Saved
+from pellucid.sync.exact.region import Join, LeaveShare, Region, entered, inside, is_inside
 from pellucid.sync.exact.rows import Rows, split_rows
 from pellucid.sync.exact.tree import leaves_of, map_leaves
 from pellucid.sync.exact.view import BatchView, whole_of
+from pellucid.sync.exact.ways import Way, enter, leaf_key
 from pellucid.transport.shared_memory import Group
 
 __all__ = ["Calls"]
@@ -61,28 +62,24 @@ class Calls:
         self._reducer = reducer
         self._start = start
         self._explain = explain
-        self._inside = False
         self._in_script = 0  # nanoseconds of the call that is being run
         self._proofs: weakref.WeakKeyDictionary[nn.Module, dict[Any, Proof]] = (
             weakref.WeakKeyDictionary()
         )
-        self._prover = Prover(group, self, always_split)
+        self._prover = Prover(group, always_split=always_split)
         self.rows = 0  # that entered training calls since the last step, for the meters
         self.latest_region: Region | None = None
         self.latest_module: nn.Module | None = None
         self.latest_way: Way | None = None
 
-    @property
-    def is_inside(self) -> bool:
-        """Whether a module is being run, split or whole."""
-        return self._inside
-
     def call(self, original: Original, module: nn.Module, args: Any, kwargs: Any) -> Any:
         """What ``module(*args, **kwargs)`` gives the script."""
-        if self._inside or not in_script_thread() or torch.jit.is_tracing():
+        if is_inside() or not in_script_thread() or torch.jit.is_tracing():
             return original(module, *args, **kwargs)
         if torch._C._functorch.peek_interpreter_stack() is not None:
-            self._explain("functorch", "calls of modules under torch.func are run whole on every worker")
+            self._explain(
+                "functorch", "calls of modules under torch.func are run whole on every worker"
+            )
             return self.run_whole(original, module, (args, kwargs))
         if next(module.parameters(), None) is None:
             return original(module, *args, **kwargs)
@@ -148,7 +145,12 @@ class Calls:
         return split_rows(total, tuple(group.living), group.workers, group.index)
 
     def _proof(
-        self, original: Original, module: nn.Module, inputs: Any, leaves: list[Any], rows: Rows | None
+        self,
+        original: Original,
+        module: nn.Module,
+        inputs: Any,
+        leaves: list[Any],
+        rows: Rows | None,
     ) -> Proof:
         proofs = self._proofs.setdefault(module, {})
         key = (
@@ -164,7 +166,9 @@ class Calls:
             if fresh is None:
                 return Proof(None)  # not provable on this call: run it whole, try on the next
             if fresh.way is None and fresh.why:
-                self._explain(f"whole-{type(module).__name__}-{fresh.why}", self._why(module, fresh))
+                self._explain(
+                    f"whole-{type(module).__name__}-{fresh.why}", self._why(module, fresh)
+                )
             proof = proofs[key] = fresh
         proof.calls += 1
         return proof
@@ -197,7 +201,7 @@ class Calls:
         """Run a call on whole values, the same on every worker."""
         args, kwargs = whole_of(inputs)
         self.latest_region = None
-        with self.inside():
+        with inside():
             return self._timed(original, module, args, kwargs)
 
     def _timed(self, original: Original, module: nn.Module, args: Any, kwargs: Any) -> Any:
@@ -206,15 +210,6 @@ class Calls:
         output = original(module, *args, **kwargs)
         self._in_script += self._group.own_time() - began
         return output
-
-    @contextmanager
-    def inside(self) -> Iterator[None]:
-        """While the body runs, module calls are inner ones."""
-        before, self._inside = self._inside, True
-        try:
-            yield
-        finally:
-            self._inside = before
 
     def _run_split(
         self, original: Original, module: nn.Module, inputs: Any, proof: Proof, rows: Rows
@@ -225,31 +220,10 @@ class Calls:
             self.rows = rows.total
         region = Region(self._group, rows, way.main_dim, way.reduces)
         self.latest_region, self.latest_module, self.latest_way = region, module, way
-        args, kwargs = self.enter(region, way, inputs)
-        with self.aliased(module), self.inside(), way.seams(), entered(region):
+        args, kwargs = enter(region, way, inputs)
+        with self.aliased(module), inside(), way.seams(), entered(region):
             output = self._timed(original, module, args, kwargs)
         return self._leave(region, output, proof, module)
-
-    def enter(self, region: Region, way: Way, inputs: Any) -> Any:
-        """The region's inputs: our rows of what is batched, the rest replicated."""
-        dims = iter(way.dims)
-
-        def take(leaf: Any) -> Any:
-            dim = next(dims)
-            if isinstance(leaf, BatchView):
-                if dim == 0 and leaf.whole is None:
-                    return leaf.local
-                leaf = leaf.make_whole()
-            if not isinstance(leaf, torch.Tensor):
-                return leaf
-            differentiable = leaf.requires_grad and torch.is_grad_enabled()
-            if dim is None:
-                return Replicate.apply(region.group, leaf) if differentiable else leaf
-            if differentiable:
-                return Narrow.apply(region.group, region.rows, dim, leaf)
-            return region.own(leaf, dim)
-
-        return map_leaves(take, inputs)
 
     @contextmanager
     def aliased(self, module: nn.Module) -> Iterator[None]:

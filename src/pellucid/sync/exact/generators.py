@@ -74,7 +74,9 @@ def encode_states() -> torch.Tensor:
 
 def decode_states(data: torch.Tensor) -> None:
     """Set the script's generators to states that `encode_states` took elsewhere."""
-    t, (version, words, gauss_next), (keys, *rest), cuda = msgspec.msgpack.decode(data.numpy().tobytes())
+    t, (version, words, gauss_next), (keys, *rest), cuda = msgspec.msgpack.decode(
+        data.numpy().tobytes()
+    )
     restore(
         (
             torch.frombuffer(bytearray(t), dtype=torch.uint8),

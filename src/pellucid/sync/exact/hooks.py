@@ -14,7 +14,15 @@ import torch
 import torch.utils.checkpoint
 from torch import nn
 
-from pellucid.sync.exact.region import Join, Narrow, Region, current, entered
+from pellucid.sync.exact.region import (
+    Join,
+    Narrow,
+    Region,
+    current,
+    entered,
+    inside,
+    is_inside,
+)
 from pellucid.sync.exact.tree import map_leaves
 from pellucid.sync.exact.view import whole_of
 
@@ -44,7 +52,7 @@ def seams(calls: Calls) -> list[tuple[Any, str, Callable[..., Any]]]:
 
     def checkpoint(original: Original, function: Any, *args: Any, **kwargs: Any) -> Any:
         """What is run again in backward must be run as the same kind of call."""
-        if not calls.is_inside:
+        if not is_inside():
             return original(function, *whole_of(args), **whole_of(kwargs))
         return original(_again(function, calls, current()), *args, **kwargs)
 
@@ -58,7 +66,7 @@ def seams(calls: Calls) -> list[tuple[Any, str, Callable[..., Any]]]:
 
         @functools.wraps(model)
         def function(*args: Any, **kwargs: Any) -> Any:
-            return (fast if calls.is_inside else model)(*args, **kwargs)
+            return (fast if is_inside() else model)(*args, **kwargs)
 
         return function
 
@@ -133,12 +141,12 @@ def _again(function: Any, calls: Calls, region: Region | None) -> Any:
 
     @functools.wraps(function, updated=())
     def answer(*args: Any, **kwargs: Any) -> Any:
-        if calls.is_inside and current() is region:
+        if is_inside() and current() is region:
             return function(*args, **kwargs)
         if region is None or module is None or way is None:
-            with calls.inside():
+            with inside():
                 return function(*args, **kwargs)
-        with calls.aliased(module), calls.inside(), way.seams(), entered(region):
+        with calls.aliased(module), inside(), way.seams(), entered(region):
             return function(*args, **kwargs)
 
     return answer

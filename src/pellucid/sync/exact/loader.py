@@ -303,7 +303,7 @@ class _Pass:
             fetched = next(self._batches)
         except StopIteration:
             raise
-        except Exception:  # noqa: BLE001 - told to all, so that all raise it, not one alone
+        except Exception:
             if not self._loading.noted:
                 raise  # it came from the sampler: all have it
             fetched = _Fetched(None, _FAILED)
@@ -414,7 +414,7 @@ def _prove_collate(loader: Any, workers: int) -> bool:
         whole = loader.collate_fn(samples)
         drew = not generators.same(before, generators.states(held))
         return not drew and _joins(loader.collate_fn, samples, whole, workers)
-    except Exception:  # noqa: BLE001 - whatever fails here fails for the script too, in its own way
+    except Exception:
         return False
     finally:
         generators.restore(before, held)
@@ -441,8 +441,10 @@ def _joins(collate: Callable[[Any], Any], samples: list[Any], whole: Any, worker
 
 def _is_slice(part: Any, whole: Any, start: int, stop: int, total: int) -> bool:
     if not _is_rows(whole, total):
-        return type(part) is type(whole) and isinstance(part, str | int | float | bool | None) and (
-            part == whole
+        return (
+            type(part) is type(whole)
+            and isinstance(part, str | int | float | bool | None)
+            and (part == whole)
         )
     if isinstance(whole, torch.Tensor):
         return isinstance(part, torch.Tensor) and torch.equal(part, whole[start:stop])

@@ -102,7 +102,9 @@ class ExactMode:
         parts = [self._reason or f"{len(group.living)} workers", "1 box", "exact"]
         if rows and self.calls.latest_region is not None:
             each, rest = divmod(rows, len(group.living))
-            shares = f"{len(group.living)} x {each}" if not rest else f"slices of {each} or {each + 1}"
+            shares = (
+                f"{len(group.living)} x {each}" if not rest else f"slices of {each} or {each + 1}"
+            )
             parts.append(f"batch {rows} = {shares}")
             megabytes = self._reducer.latest_bytes / 1e6
             parts.append(f"all-reduce of {megabytes:.2g} MB a step through shared memory")

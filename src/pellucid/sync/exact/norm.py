@@ -35,9 +35,7 @@ def _batch_norm(  # noqa: PLR0913, PLR0917 - torch's own signature
 ) -> Any:
     region = current()
     if region is None or not training or region.batch_dim(input.shape) != 0:
-        return original(
-            input, running_mean, running_var, weight, bias, training, momentum, eps
-        )
+        return original(input, running_mean, running_var, weight, bias, training, momentum, eps)
     mean, var, count = _whole_statistics(region, input)
     if running_mean is not None:
         with torch.no_grad():
@@ -93,7 +91,14 @@ class _Normalise(Function):
         """The derivative through the statistics; twice differentiable on demand."""
         input, weight, bias, mean, var = ctx.saved_tensors
         if torch.is_grad_enabled():
-            return None, None, None, *_differentiable(ctx, input, weight, bias, grads[0]), None, None
+            return (
+                None,
+                None,
+                None,
+                *_differentiable(ctx, input, weight, bias, grads[0]),
+                None,
+                None,
+            )
         grad_input, grad_weight, grad_bias = torch.ops.aten.native_batch_norm_backward(
             grads[0], input, weight, mean, var, None, None, False, ctx.eps, [True, True, True]
         )
@@ -111,7 +116,9 @@ class _Normalise(Function):
         return None, None, None, grad_input, grad_weight, grad_bias, None, None
 
 
-def _differentiable(ctx: Any, input: Any, weight: Any, bias: Any, grad: Any) -> tuple[Any, Any, Any]:
+def _differentiable(
+    ctx: Any, input: Any, weight: Any, bias: Any, grad: Any
+) -> tuple[Any, Any, Any]:
     """The same gradients, as functions that can be differentiated again."""
     dims = [d for d in range(input.ndim) if d != 1]
     shape = [1, -1] + [1] * (input.ndim - 2)

@@ -19,24 +19,21 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Any, Final, Literal
 
 import torch
 from torch import nn
 
 from pellucid.errors import DivergenceError, StoppedError
 from pellucid.sync.exact import generators
-from pellucid.sync.exact.losses import TOTALS
-from pellucid.sync.exact.region import Region, entered
+from pellucid.sync.exact.region import Region, entered, inside
 from pellucid.sync.exact.rows import Rows, split_rows
 from pellucid.sync.exact.tree import leaves_of
-from pellucid.sync.exact.view import BatchView, whole_of
+from pellucid.sync.exact.view import whole_of
+from pellucid.sync.exact.ways import Way, enter, ways_to_split
 from pellucid.transport.shared_memory import Group
 
-if TYPE_CHECKING:
-    from pellucid.sync.exact.calls import Calls
-
-__all__ = ["COUNT", "TOO_SMALL", "Joint", "Proof", "Prover", "Saved", "Way", "leaf_key"]
+__all__ = ["COUNT", "TOO_SMALL", "Joint", "Proof", "Prover", "Saved"]
 
 # a forward that takes less may cost more to split than it saves, and is timed
 SMALL_SECONDS: Final = 1e-3
@@ -48,40 +45,6 @@ TOO_SMALL: Final = "it is too small: exchanging its results would take longer th
 
 COUNT: Final = "count"
 Joint = int | Literal["count"] | None
-
-
-@dataclass(frozen=True)
-class Way:
-    """One way to split a call.
-
-    Attributes:
-        dims: for each leaf of the inputs, the dimension that counts the batch, or None.
-        main_dim: that dimension of the first batched input.
-        reduces: losses and totals inside are those of the whole batch.
-    """
-
-    dims: tuple[int | None, ...]
-    main_dim: int
-    reduces: bool
-
-    @contextlib.contextmanager
-    def seams(self) -> Iterator[None]:
-        """Take the seams that only this way needs."""
-        if not self.reduces:
-            yield
-            return
-        originals = [(owner, name, getattr(owner, name)) for owner, name, _ in TOTALS]
-        for (owner, name, handler), (_, _, original) in zip(TOTALS, originals, strict=True):
-            setattr(owner, name, _answered(original, handler))
-        try:
-            yield
-        finally:
-            for owner, name, original in originals:
-                setattr(owner, name, original)
-
-
-def _answered(original: Callable[..., Any], handler: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda *args, **kwargs: handler(original, *args, **kwargs)
 
 
 @dataclass
@@ -131,13 +94,11 @@ class Prover:
 
     Args:
         group: the workers, who vote.
-        calls: runs the trials.
         always_split: split also what is too small to gain by it.
     """
 
-    def __init__(self, group: Group, calls: Calls, always_split: bool = False) -> None:
+    def __init__(self, group: Group, *, always_split: bool = False) -> None:
         self._group = group
-        self._calls = calls
         self._always_split = always_split
         self._agreed: weakref.WeakSet[nn.Module] = weakref.WeakSet()
         self._small = False
@@ -174,16 +135,18 @@ class Prover:
         whole_inputs = whole_of(inputs)
         saved = Saved(module)
         try:
-            whole = self._trial(saved, lambda: original(module, *whole_inputs[0], **whole_inputs[1]))
+            whole = self._trial(
+                saved, lambda: original(module, *whole_inputs[0], **whole_inputs[1])
+            )
         except (DivergenceError, StoppedError):
             raise
-        except Exception:  # noqa: BLE001 - the script's own error: the real call will raise it
+        except Exception:
             saved.restore()
             return None
         if whole.decides:
             return Proof(None, why=whole.decides)
         self._agree_on_time(whole)
-        ways = [before.way] if before else _ways(leaves, rows)
+        ways = [before.way] if before else ways_to_split(leaves, rows)
         why = ""
         too_few = False
         for way in ways:
@@ -234,7 +197,7 @@ class Prover:
         try:
 
             def run() -> Any:
-                args, kwargs = self._calls.enter(region, way, inputs)
+                args, kwargs = enter(region, way, inputs)
                 with way.seams(), entered(region):
                     return original(module, *args, **kwargs)
 
@@ -248,7 +211,7 @@ class Prover:
             raise
         except _FailedError as failed:
             why = str(failed)
-        except Exception as error:  # noqa: BLE001 - a module that cannot take rows is run whole
+        except Exception as error:
             why = f"on a slice of the batch it raises {type(error).__name__}: {_line(error)}"
             saved.restore()
         if not self._all(outputs is not None):
@@ -285,7 +248,7 @@ class Prover:
         out = io.StringIO()
         with (
             torch.no_grad(),
-            self._calls.inside(),
+            inside(),
             contextlib.redirect_stdout(out),
             warnings.catch_warnings(),
             saved.without_hooks(),
@@ -377,16 +340,16 @@ class Saved:
 
     def buffers(self) -> list[torch.Tensor]:
         """Copies of all buffers as they are now."""
-        return [
-            b.clone() for owner, _ in self._buffers for b in owner.values() if b is not None
-        ]
+        return [b.clone() for owner, _ in self._buffers for b in owner.values() if b is not None]
 
     def attributes(self) -> list[dict[str, Any]]:
         """The modules' own attributes that are not now as they were."""
         changed = []
         for module, (_, before) in zip(self._modules, self._attributes, strict=True):
             plain = _plain(module)
-            changed.append({k: v for k, v in plain.items() if not _is_same(v, before.get(k, _ABSENT))})
+            changed.append(
+                {k: v for k, v in plain.items() if not _is_same(v, before.get(k, _ABSENT))}
+            )
         return changed
 
     def restore(self) -> None:
@@ -434,7 +397,14 @@ def _is_torchs(hook: Any) -> bool:
 
 
 _ABSENT = object()
-_NOT_PLAIN = {"_parameters", "_buffers", "_modules", "_flat_weights", "_flat_weight_refs", "training"}
+_NOT_PLAIN = {
+    "_parameters",
+    "_buffers",
+    "_modules",
+    "_flat_weights",
+    "_flat_weight_refs",
+    "training",
+}
 
 
 def _plain(module: nn.Module) -> dict[str, Any]:
@@ -444,12 +414,17 @@ def _plain(module: nn.Module) -> dict[str, Any]:
     (`torch.nn.utils.weight_norm` and its kin).
     """
     computed = {
-        getattr(hook, "name", None) for hook in module._forward_pre_hooks.values() if _is_torchs(hook)
+        getattr(hook, "name", None)
+        for hook in module._forward_pre_hooks.values()
+        if _is_torchs(hook)
     }
     return {
         k: copy.copy(v) if type(v) in (list, dict, set) else v
         for k, v in vars(module).items()
-        if k not in _NOT_PLAIN and k not in computed and not k.endswith("_hooks") and "_hooks_" not in k
+        if k not in _NOT_PLAIN
+        and k not in computed
+        and not k.endswith("_hooks")
+        and "_hooks_" not in k
     }
 
 
@@ -464,57 +439,8 @@ def _is_same(a: Any, b: Any) -> bool:
         return a.keys() == b.keys() and all(_is_same(a[k], b[k]) for k in a)
     try:
         return bool(a == b)
-    except Exception:  # noqa: BLE001 - what cannot be compared counts as changed
+    except Exception:
         return False
-
-
-def leaf_key(leaf: Any) -> Any:
-    """What kind of input a leaf is; calls with inputs of the same kinds share a proof."""
-    if isinstance(leaf, BatchView) and leaf.whole is None:
-        return ("view", leaf.ndim, leaf.dtype)
-    if isinstance(leaf, torch.Tensor):
-        return ("tensor", leaf.ndim, leaf.dtype)
-    return leaf if isinstance(leaf, bool | str | None) else type(leaf)
-
-
-def _ways(leaves: list[Any], rows: Rows | None) -> list[Way]:
-    """Ways to split worth trying, the likeliest first."""
-    candidates: list[tuple[tuple[int | None, ...], int]] = []
-    if rows is not None:
-        candidates = [
-            (tuple(_dim(x, rows.total, (0, 1)) for x in leaves), 0),
-            (tuple(_dim(x, rows.total, (0,)) for x in leaves), 0),
-            (tuple(None if _is_square(x) else _dim(x, rows.total, (0,)) for x in leaves), 0),
-            (tuple(0 if isinstance(x, BatchView) else None for x in leaves), 0),
-        ]
-    else:
-        first = next((x for x in leaves if isinstance(x, torch.Tensor) and x.ndim), None)
-        if first is None:
-            return []
-        alone = tuple(0 if x is first else None for x in leaves)
-        candidates = [
-            (tuple(_dim(x, first.shape[0], (0, 1)) for x in leaves), 0),
-            (tuple(_dim(x, first.shape[0], (0,)) for x in leaves), 0),
-            (tuple(None if _is_square(x) else _dim(x, first.shape[0], (0,)) for x in leaves), 0),
-        ]
-        if first.ndim > 1:
-            candidates.append((tuple(_dim(x, first.shape[1], (1, 0)) for x in leaves), 1))
-        candidates.append((alone, 0))
-    distinct = list(dict.fromkeys(candidates))
-    return [Way(dims, main, reduces) for reduces in (False, True) for dims, main in distinct]
-
-
-def _is_square(leaf: Any) -> bool:
-    """Masks and adjacencies are square, batches hardly ever."""
-    return isinstance(leaf, torch.Tensor) and leaf.ndim > 1 and leaf.shape[0] == leaf.shape[1]
-
-
-def _dim(leaf: Any, total: int, order: tuple[int, ...]) -> int | None:
-    if isinstance(leaf, torch.Tensor) and leaf.layout == torch.strided:
-        for dim in order:
-            if dim < leaf.ndim and leaf.shape[dim] == total:
-                return dim
-    return None
 
 
 def _compare(whole: _Trial, trial: _Trial, region: Region) -> tuple[Joint, ...]:
@@ -596,7 +522,7 @@ def _alike(a: Any, b: Any) -> bool:
     if isinstance(a, torch.Tensor):
         return isinstance(b, torch.Tensor) and a.shape == b.shape and _close(a, b)
     if isinstance(a, float) and isinstance(b, float):
-        return a == b or abs(a - b) <= 1e-9 * max(abs(a), abs(b))  # noqa: PLR1714
+        return a == b or abs(a - b) <= 1e-9 * max(abs(a), abs(b))
     if type(a) is not type(b):
         return False
     if isinstance(a, list | tuple):
@@ -605,11 +531,9 @@ def _alike(a: Any, b: Any) -> bool:
         return a.keys() == b.keys() and all(_alike(a[k], b[k]) for k in a)
     try:
         return bool(a == b)
-    except Exception:  # noqa: BLE001 - what cannot be compared counts as different
+    except Exception:
         return False
 
 
 def _line(error: BaseException) -> str:
     return (str(error).splitlines() or [""])[0][:160]
-
-

@@ -187,7 +187,15 @@ def _recurrent(original: Original, input: Any, hidden: Any, weights: Any, *rest:
         begin = tuple(s[span].contiguous() for s in states)
         own = weights[layer * each : (layer + 1) * each]
         output, *end = original(
-            output, begin if several else begin[0], own, biases, 1, 0.0, training, bidirectional, False
+            output,
+            begin if several else begin[0],
+            own,
+            biases,
+            1,
+            0.0,
+            training,
+            bidirectional,
+            False,
         )
         for kept, state in zip(ends, end, strict=True):
             kept.append(state)

@@ -48,6 +48,8 @@ __all__ = [
     "SumShares",
     "current",
     "entered",
+    "inside",
+    "is_inside",
 ]
 
 
@@ -104,6 +106,7 @@ class Region:
 
 class _Current:
     region: Region | None = None
+    inside = False
 
 
 def current() -> Region | None:
@@ -120,6 +123,21 @@ def entered(region: Region | None) -> Iterator[None]:
         yield
     finally:
         _Current.region = before
+
+
+def is_inside() -> bool:
+    """Whether a module with parameters is being run, split or whole: calls are inner ones then."""
+    return _Current.inside
+
+
+@contextmanager
+def inside() -> Iterator[None]:
+    """While the body runs, module calls are inner ones."""
+    before, _Current.inside = _Current.inside, True
+    try:
+        yield
+    finally:
+        _Current.inside = before
 
 
 def _narrow(rows: Rows, dim: int, whole: torch.Tensor) -> torch.Tensor:

@@ -32,7 +32,19 @@ def _getter(name: str) -> Any:
 _METADATA = {
     *(_getter(n) for n in ("shape", "dtype", "device", "ndim", "layout", "is_cuda", "is_sparse")),
     *(_getter(n) for n in ("is_mkldnn", "is_quantized", "is_meta", "is_mps", "itemsize")),
-    *(getattr(_T, n) for n in ("stride", "is_contiguous", "size", "dim", "numel", "nelement", "element_size", "__len__")),
+    *(
+        getattr(_T, n)
+        for n in (
+            "stride",
+            "is_contiguous",
+            "size",
+            "dim",
+            "numel",
+            "nelement",
+            "element_size",
+            "__len__",
+        )
+    ),
     *(getattr(_T, n) for n in ("is_floating_point", "is_complex", "get_device", "ndimension")),
     torch.is_floating_point,
     torch.is_complex,

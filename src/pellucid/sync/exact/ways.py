@@ -1,0 +1,123 @@
+"""Ways to split a call: which dimension of which input counts the batch."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from pellucid.sync.exact.losses import TOTALS
+from pellucid.sync.exact.region import Narrow, Region, Replicate
+from pellucid.sync.exact.rows import Rows
+from pellucid.sync.exact.tree import map_leaves
+from pellucid.sync.exact.view import BatchView
+
+__all__ = ["Way", "enter", "leaf_key", "ways_to_split"]
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to split a call.
+
+    Attributes:
+        dims: for each leaf of the inputs, the dimension that counts the batch, or None.
+        main_dim: that dimension of the first batched input.
+        reduces: losses and totals inside are those of the whole batch.
+    """
+
+    dims: tuple[int | None, ...]
+    main_dim: int
+    reduces: bool
+
+    @contextlib.contextmanager
+    def seams(self) -> Iterator[None]:
+        """Take the seams that only this way needs."""
+        if not self.reduces:
+            yield
+            return
+        originals = [(owner, name, getattr(owner, name)) for owner, name, _ in TOTALS]
+        for (owner, name, handler), (_, _, original) in zip(TOTALS, originals, strict=True):
+            setattr(owner, name, _answered(original, handler))
+        try:
+            yield
+        finally:
+            for owner, name, original in originals:
+                setattr(owner, name, original)
+
+
+def _answered(original: Callable[..., Any], handler: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda *args, **kwargs: handler(original, *args, **kwargs)
+
+
+def enter(region: Region, way: Way, inputs: Any) -> Any:
+    """The region's inputs: our rows of what is batched, the rest replicated."""
+    dims = iter(way.dims)
+
+    def take(leaf: Any) -> Any:
+        dim = next(dims)
+        if isinstance(leaf, BatchView):
+            if dim == 0 and leaf.whole is None:
+                return leaf.local
+            leaf = leaf.make_whole()
+        if not isinstance(leaf, torch.Tensor):
+            return leaf
+        differentiable = leaf.requires_grad and torch.is_grad_enabled()
+        if dim is None:
+            return Replicate.apply(region.group, leaf) if differentiable else leaf
+        if differentiable:
+            return Narrow.apply(region.group, region.rows, dim, leaf)
+        return region.own(leaf, dim)
+
+    return map_leaves(take, inputs)
+
+
+def leaf_key(leaf: Any) -> Any:
+    """What kind of input a leaf is; calls with inputs of the same kinds share a proof."""
+    if isinstance(leaf, BatchView) and leaf.whole is None:
+        return ("view", leaf.ndim, leaf.dtype)
+    if isinstance(leaf, torch.Tensor):
+        return ("tensor", leaf.ndim, leaf.dtype)
+    return leaf if isinstance(leaf, bool | str | None) else type(leaf)
+
+
+def ways_to_split(leaves: list[Any], rows: Rows | None) -> list[Way]:
+    """Ways to split worth trying, the likeliest first."""
+    candidates: list[tuple[tuple[int | None, ...], int]] = []
+    if rows is not None:
+        candidates = [
+            (tuple(_dim(x, rows.total, (0, 1)) for x in leaves), 0),
+            (tuple(_dim(x, rows.total, (0,)) for x in leaves), 0),
+            (tuple(None if _is_square(x) else _dim(x, rows.total, (0,)) for x in leaves), 0),
+            (tuple(0 if isinstance(x, BatchView) else None for x in leaves), 0),
+        ]
+    else:
+        first = next((x for x in leaves if isinstance(x, torch.Tensor) and x.ndim), None)
+        if first is None:
+            return []
+        alone = tuple(0 if x is first else None for x in leaves)
+        candidates = [
+            (tuple(_dim(x, first.shape[0], (0, 1)) for x in leaves), 0),
+            (tuple(_dim(x, first.shape[0], (0,)) for x in leaves), 0),
+            (tuple(None if _is_square(x) else _dim(x, first.shape[0], (0,)) for x in leaves), 0),
+        ]
+        if first.ndim > 1:
+            candidates.append((tuple(_dim(x, first.shape[1], (1, 0)) for x in leaves), 1))
+        candidates.append((alone, 0))
+    distinct = list(dict.fromkeys(candidates))
+    return [Way(dims, main, reduces) for reduces in (False, True) for dims, main in distinct]
+
+
+def _is_square(leaf: Any) -> bool:
+    """Masks and adjacencies are square, batches hardly ever."""
+    return isinstance(leaf, torch.Tensor) and leaf.ndim > 1 and leaf.shape[0] == leaf.shape[1]
+
+
+def _dim(leaf: Any, total: int, order: tuple[int, ...]) -> int | None:
+    if isinstance(leaf, torch.Tensor) and leaf.layout == torch.strided:
+        for dim in order:
+            if dim < leaf.ndim and leaf.shape[dim] == total:
+                return dim
+    return None
