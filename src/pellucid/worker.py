@@ -73,7 +73,7 @@ class Worker:
         torch.set_num_threads(self.spec.threads)
         atexit.register(self._end)  # the first to be registered is the last to be called
         if self.spec.workers > 1:
-            self._install(torch)
+            self._install()
         elif self.spec.seeded:
             patch_entropy(self._patches, self.spec.seed)
         self._fields[Field.STATE] = State.PARKED
@@ -99,7 +99,7 @@ class Worker:
             self.tell("error", str(error), slug=slug)
             raise
 
-    def _install(self, torch: Any) -> None:
+    def _install(self) -> None:
         """Take hold of the seams, for the mode to answer."""
         from torch.optim.optimizer import register_optimizer_step_post_hook
 

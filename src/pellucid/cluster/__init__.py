@@ -1,0 +1,1 @@
+"""Who is here: what this box has."""

@@ -1,0 +1,1 @@
+"""The modes: how the workers keep in step."""

@@ -306,7 +306,7 @@ class Group:
         length = sum(v.numel() for v in values)
         size = length * values[0].element_size()
         if self._filled + size > HALF_BYTES:
-            msg = f"gradients of more than {HALF_BYTES >> 30} GiB in one backward do not fit the arena"
+            msg = f"gradients of over {HALF_BYTES >> 30} GiB in one backward do not fit the arena"
             raise ExchangeError(msg)
         half = self._halves[self.index][self._pass & 1]
         flat = half[self._filled : self._filled + size].view(dtype)

@@ -10,6 +10,7 @@ import itertools
 import json
 import mmap
 import os
+import weakref
 from typing import Any
 
 from pellucid.intercept.files import disk
@@ -31,6 +32,7 @@ class Log:
     def __init__(self, path: str) -> None:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
         self._fd = disk.open_fd(path, flags | os.O_APPEND, 0o600)
+        weakref.finalize(self, os.close, self._fd).atexit = False  # it is needed to the very end
         page = disk.open_fd(path + ".stamp", flags, 0o600)
         os.ftruncate(page, 8)
         self.page = memoryview(mmap.mmap(page, 8)).cast("Q")  # one number: see `stamp`

@@ -38,9 +38,7 @@ class Overlay:
             NotADirectoryError: nor can there be, below a file.
         """
         if place.at is None:
-            above = self.view.at(posixpath.dirname(place.path))
-            within = above is None or disk.is_directory(above) or not disk.exists(above)
-            raise failure(errno.ENOENT if within else errno.ENOTDIR)
+            raise failure(errno.ENOTDIR if self._is_below_a_file(place.path) else errno.ENOENT)
         return place.at
 
     def fresh(self, place: Place) -> str:
@@ -121,9 +119,8 @@ class Overlay:
 
     def unlink(self, place: Place) -> None:
         """As unlink."""
-        if place.at is None and place.path in self.view.changes.kept:
-            # the leader has removed it, and it was too big to keep
-            self.view.hide_below(place.path)
+        if place.at is None and self.view.is_lost(place.path):
+            self.view.hide(place.path)
             return
         at = self.present(place)
         if disk.is_directory(at):
@@ -162,6 +159,14 @@ class Overlay:
         """As symlink; the text is the script's and is followed only by us."""
         disk.symlink(text, self.fresh(place))
         self.view.touch()
+
+    def _is_below_a_file(self, path: str) -> bool:
+        while path != "/":
+            path = posixpath.dirname(path)
+            at = self.view.at(path)
+            if at is not None and disk.exists(at):
+                return not disk.is_directory(at)
+        return False
 
     def _is_unclaimed(self, place: Place) -> bool:
         """Whether the leader made this early, and our script is just about to make it itself."""

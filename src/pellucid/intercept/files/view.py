@@ -188,11 +188,21 @@ class View:
         """Whether something would still be seen at a canonical path without the upper directory."""
         return self._steadily(lambda: self._shows_below(path))
 
+    def is_lost(self, path: str) -> bool:
+        """Whether the leader removed what was here, and could not keep a copy."""
+        return self.changes.kept.get(path, "") is None and path not in self.gone
+
     def hide_below(self, path: str) -> None:
         """Let what the lower layers have at this canonical path be seen no more."""
         if self.shows_below(path):
-            self._log.append(path)
-        self.touch()
+            self.hide(path)
+        else:
+            self.touch()
+
+    def hide(self, path: str) -> None:
+        """Let nothing be seen at this canonical path but what the upper directory has."""
+        self._log.append(path)
+        self.refresh()
 
     def touch(self) -> None:
         """Something changed in the upper directory, other than a file added or written."""

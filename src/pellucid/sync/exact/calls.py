@@ -13,22 +13,22 @@ Whether a module may be split is not guessed: see `prove.py`. A call is run
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, Final
 
 import torch
 from torch import nn
 
 from pellucid.errors import UnsupportedError
+from pellucid.sync.exact.aliases import aliased
 from pellucid.sync.exact.gradients import Reducer, stray_leaves
 from pellucid.sync.exact.loader import in_script_thread
 from pellucid.sync.exact.prove import COUNT, TOO_SMALL, Proof, Prover, Saved
-from pellucid.sync.exact.region import Join, LeaveShare, Region, entered, inside, is_inside
-from pellucid.sync.exact.rows import Rows, split_rows
+from pellucid.sync.exact.region import Join, LeaveShare, Region, inside, is_inside
+from pellucid.sync.exact.rows import Rows
 from pellucid.sync.exact.tree import leaves_of, map_leaves
-from pellucid.sync.exact.view import BatchView, whole_of
-from pellucid.sync.exact.ways import Way, enter, leaf_key
+from pellucid.sync.exact.view import BatchView
+from pellucid.sync.exact.ways import Call, Way
 from pellucid.transport.shared_memory import Group
 
 __all__ = ["Calls"]
@@ -46,7 +46,7 @@ class Calls:
         group: the workers.
         reducer: sums gradients.
         start: makes sure that all workers run.
-        explain: tells the user something once.
+        explain: ``explain(slug, text)`` tells the user something once.
         always_split: split also what is too small to gain by it.
     """
 
@@ -56,17 +56,18 @@ class Calls:
         reducer: Reducer,
         start: Callable[[], None],
         explain: Callable[[str, str], None],
+        *,
         always_split: bool = False,
     ) -> None:
         self._group = group
-        self._reducer = reducer
+        self.reducer = reducer
         self._start = start
         self._explain = explain
-        self._in_script = 0  # nanoseconds of the call that is being run
+        self._prover = Prover(group, always_split=always_split)
         self._proofs: weakref.WeakKeyDictionary[nn.Module, dict[Any, Proof]] = (
             weakref.WeakKeyDictionary()
         )
-        self._prover = Prover(group, always_split=always_split)
+        self._in_script = 0  # nanoseconds of the call that is being run
         self.rows = 0  # that entered training calls since the last step, for the meters
         self.latest_region: Region | None = None
         self.latest_module: nn.Module | None = None
@@ -74,190 +75,113 @@ class Calls:
 
     def call(self, original: Original, module: nn.Module, args: Any, kwargs: Any) -> Any:
         """What ``module(*args, **kwargs)`` gives the script."""
-        if is_inside() or not in_script_thread() or torch.jit.is_tracing():
+        if is_inside() or not in_script_thread() or torch._C._get_tracing_state():
             return original(module, *args, **kwargs)
-        if torch._C._functorch.peek_interpreter_stack() is not None:
-            self._explain(
-                "functorch", "calls of modules under torch.func are run whole on every worker"
-            )
-            return self.run_whole(original, module, (args, kwargs))
         if next(module.parameters(), None) is None:
             return original(module, *args, **kwargs)
         self._start()
         began = self._group.own_time()
         self._in_script = 0
-        output = self._outermost(original, module, (args, kwargs))
+        self.reducer.forget()
+        inputs = (args, kwargs)
+        output = self._outermost(Call(original, module, inputs, leaves_of(inputs)))
         self._group.note_overhead(self._group.own_time() - began - self._in_script)
         return output
 
-    def _outermost(self, original: Original, module: nn.Module, inputs: Any) -> Any:
-        self._reducer.forget()
-        leaves = leaves_of(inputs)
-        rows = self._rows_of_views(leaves)
-        if rows is None and not any(isinstance(x, torch.Tensor) and x.ndim for x in leaves):
-            return self.run_whole(original, module, inputs)  # nothing that could be split
-        proof = self._proof(original, module, inputs, leaves, rows)
-        if proof.way is None:
-            return self.run_whole(original, module, inputs)
-        rows = self._rows(proof.way, leaves, rows)
+    def _outermost(self, call: Call) -> Any:
+        batched = next((x for x in call.leaves if isinstance(x, torch.Tensor) and x.ndim), None)
+        if batched is None:
+            return self._run_whole(call)  # nothing that could be split
+        if torch.is_grad_enabled() and call.module.training:
+            self.rows = int(batched.shape[0])
+        if torch._C._functorch.peek_interpreter_stack() is not None:
+            self._explain("functorch", "under torch.func, every worker runs modules whole")
+            return self._run_whole(call)
+        proof = self._proof(call, int(batched.shape[0]))
+        rows = call.division(proof.way, self._group) if proof.way else None
         if rows is None:
-            return self.run_whole(original, module, inputs)
+            return self._run_whole(call)
         if proof.calls == 1 and torch.is_grad_enabled():
-            return self._run_first(original, module, inputs, proof, rows)
-        return self._run_split(original, module, inputs, proof, rows)
+            return self._run_first(call, proof, rows)
+        return self._run_split(call, proof, rows)
 
-    def _run_first(
-        self, original: Original, module: nn.Module, inputs: Any, proof: Proof, rows: Rows
-    ) -> Any:
+    def _run_first(self, call: Call, proof: Proof, rows: Rows) -> Any:
         """The first split call with gradients: look where they would go before trusting it."""
-        saved = Saved(module)
-        output = self._run_split(original, module, inputs, proof, rows)
+        saved = Saved(call.module)
+        output = self._run_split(call, proof, rows)
         stray = stray_leaves(output)
         if not stray:
             return output
         shapes = ", ".join(str(tuple(leaf.shape)) for leaf in stray[:3])
         proof.way, proof.why = None, f"it uses parameters that are not its own (of shape {shapes})"
-        self._explain(f"whole-{type(module).__name__}-stray", self._why(module, proof))
+        self._explain_whole(call.module, proof)
         saved.restore()
-        return self.run_whole(original, module, inputs)
+        return self._run_whole(call)
 
-    def _rows_of_views(self, leaves: list[Any]) -> Rows | None:
-        for leaf in leaves:
-            if isinstance(leaf, BatchView) and leaf.whole is None:
-                return leaf.rows
-        return None
+    def _proof(self, call: Call, rows: int) -> Proof:
+        """What is known about calls of this kind, found out or looked after if it is time to.
 
-    def _rows(self, way: Way, leaves: list[Any], rows: Rows | None) -> Rows | None:
-        """How this call's batch is divided; None where it cannot be, this time."""
-        group = self._group
-        totals = {
-            leaf.shape[dim] for leaf, dim in zip(leaves, way.dims, strict=True) if dim is not None
-        }
-        if len(totals) != 1:
-            return None
-        (total,) = totals
-        if rows is not None:
-            others = (x.rows for x in leaves if isinstance(x, BatchView) and x.whole is None)
-            same = rows.total == total and all(r == rows for r in others)
-            return rows if same and rows.local else None
-        if total < len(group.living):
-            return None
-        return split_rows(total, tuple(group.living), group.workers, group.index)
-
-    def _proof(
-        self,
-        original: Original,
-        module: nn.Module,
-        inputs: Any,
-        leaves: list[Any],
-        rows: Rows | None,
-    ) -> Proof:
+        Args:
+            call: the call.
+            rows: size of dimension 0 of its first batched input.
+        """
+        module = call.module
         proofs = self._proofs.setdefault(module, {})
-        key = (
-            module.training,
-            torch.is_grad_enabled(),
-            torch.is_autocast_enabled("cpu"),
-            self._few_rows(leaves),
-            tuple(leaf_key(leaf) for leaf in leaves),
-        )
+        # a slice of one row tells less about how it lies in memory: it is proven by itself
+        few = rows if rows < 2 * len(self._group.living) else 0
+        modes = (module.training, torch.is_grad_enabled(), torch.is_autocast_enabled("cpu"))
+        key = (*modes, few, call.kind())
         proof = proofs.get(key)
         if proof is None or proof.is_due():
-            fresh = self._prover.prove(original, module, inputs, leaves, rows, proof)
+            fresh = self._prover.prove(call, proof)
             if fresh is None:
                 return Proof(None)  # not provable on this call: run it whole, try on the next
             if fresh.way is None and fresh.why:
-                self._explain(
-                    f"whole-{type(module).__name__}-{fresh.why}", self._why(module, fresh)
-                )
+                self._explain_whole(module, fresh)
             proof = proofs[key] = fresh
         proof.calls += 1
         return proof
 
-    def _few_rows(self, leaves: list[Any]) -> int:
-        """The number of rows, if slices would be of one row or none; else 0.
-
-        A slice of one row tells less about how it lies in memory: it is proven by itself.
-        """
-        first = next(leaf for leaf in leaves if isinstance(leaf, torch.Tensor) and leaf.ndim)
-        rows = int(first.shape[0])
-        return rows if rows < 2 * len(self._group.living) else 0
-
-    def _why(self, module: nn.Module, proof: Proof) -> str:
+    def _explain_whole(self, module: nn.Module, proof: Proof) -> None:
+        """Say why a module is run whole."""
         name = type(module).__name__
         if proof.calls > 1:
-            return (
+            text = (
                 f"{name} was split until now, but a repeated check found that its slices no longer "
                 f"add up to the whole ({proof.why}); from now on every worker runs it whole. Steps "
                 f"since the last check, {proof.calls - proof.checked} calls ago, may be inexact"
             )
-        if proof.why == TOO_SMALL:
-            return f"every worker runs {name} whole: {TOO_SMALL} (--split always splits it)"
-        return (
-            f"every worker runs {name} whole, so it is no faster than alone: {proof.why}. "
-            f"A module splits when each row of its outputs depends on the same row of its inputs"
-        )
+        elif proof.why == TOO_SMALL:
+            text = f"every worker runs {name} whole: {TOO_SMALL} (--split always splits it)"
+        else:
+            text = (
+                f"every worker runs {name} whole, so it is no faster than alone: {proof.why}. A "
+                f"module splits when each row of its outputs depends on the same row of its inputs"
+            )
+        self._explain(f"whole-{name}-{proof.why}", text)
 
-    def run_whole(self, original: Original, module: nn.Module, inputs: Any) -> Any:
+    def _run_whole(self, call: Call) -> Any:
         """Run a call on whole values, the same on every worker."""
-        args, kwargs = whole_of(inputs)
         self.latest_region = None
         with inside():
-            return self._timed(original, module, args, kwargs)
+            return self._timed(call.whole)
 
-    def _timed(self, original: Original, module: nn.Module, args: Any, kwargs: Any) -> Any:
-        """Run the script's own part of a call."""
-        began = self._group.own_time()
-        output = original(module, *args, **kwargs)
-        self._in_script += self._group.own_time() - began
-        return output
-
-    def _run_split(
-        self, original: Original, module: nn.Module, inputs: Any, proof: Proof, rows: Rows
-    ) -> Any:
+    def _run_split(self, call: Call, proof: Proof, rows: Rows) -> Any:
+        """Run a call on our rows."""
         way = proof.way
         assert way is not None
-        if torch.is_grad_enabled() and module.training:
-            self.rows = rows.total
         region = Region(self._group, rows, way.main_dim, way.reduces)
-        self.latest_region, self.latest_module, self.latest_way = region, module, way
-        args, kwargs = enter(region, way, inputs)
-        with self.aliased(module), inside(), way.seams(), entered(region):
-            output = self._timed(original, module, args, kwargs)
-        return self._leave(region, output, proof, module)
+        self.latest_region, self.latest_module, self.latest_way = region, call.module, way
+        with aliased(call.module, self.reducer), inside():
+            output = self._timed(lambda: call.split(region, way))
+        return self._leave(region, output, proof, call.module)
 
-    @contextmanager
-    def aliased(self, module: nn.Module) -> Iterator[None]:
-        """While the body runs, the module's parameters are their aliases."""
-        if not torch.is_grad_enabled():
-            yield
-            return
-        slots: list[tuple[dict[str, Any], str, torch.Tensor]] = []
-        distinct: dict[int, torch.Tensor] = {}
-        recurrent: list[nn.RNNBase] = []
-        for inner in module.modules():
-            for name, parameter in inner._parameters.items():
-                if parameter is not None and parameter.requires_grad:
-                    slots.append((inner._parameters, name, parameter))
-                    distinct[id(parameter)] = parameter
-            if isinstance(inner, nn.RNNBase):
-                recurrent.append(inner)
-        if not slots:
-            yield
-            return
-        aliases = dict(zip(distinct, self._reducer.enter(list(distinct.values())), strict=True))
-        flat = [(inner, inner._flat_weights) for inner in recurrent]
-        for owner, name, parameter in slots:
-            owner[name] = aliases[id(parameter)]
-        for inner, weights in flat:
-            vars(inner)["_flat_weights"] = [aliases.get(id(w), w) for w in weights]
-        try:
-            yield
-        finally:
-            for owner, name, parameter in slots:
-                if owner.get(name) is aliases[id(parameter)]:
-                    owner[name] = parameter
-            for inner, weights in flat:
-                vars(inner)["_flat_weights"] = weights
+    def _timed(self, run: Callable[[], Any]) -> Any:
+        """Run the script's own part of a call."""
+        began = self._group.own_time()
+        output = run()
+        self._in_script += self._group.own_time() - began
+        return output
 
     def _leave(self, region: Region, output: Any, proof: Proof, module: nn.Module) -> Any:
         """Outputs for the script: rows joined or behind a view, the rest as it is."""

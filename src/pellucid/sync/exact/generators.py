@@ -1,8 +1,8 @@
 """The script's random generators: take their states, put them back, compare, send them.
 
 Three generators belong to every script: torch's, numpy's and Python's. A dataset may hold further
-ones of its own, and counters that make its samples depend on the order of the calls; `held_by` finds
-both, so that a sample that moves any of them is noticed.
+ones of its own, and counters that make its samples depend on the order of the calls; `held_by`
+finds both, so that a sample that moves any of them is noticed.
 """
 
 from __future__ import annotations

@@ -218,4 +218,4 @@ class _Enter(Function):
 
 
 # where the graph of a split call ends: behind these, gradients are summed or joined
-_CROSSINGS = tuple(f._backward_cls for f in (_Enter, Narrow, Replicate))  # type: ignore[attr-defined]
+_CROSSINGS = tuple(f._backward_cls for f in (_Enter, Narrow, Replicate))

@@ -14,6 +14,7 @@ import torch
 import torch.utils.checkpoint
 from torch import nn
 
+from pellucid.sync.exact.aliases import aliased
 from pellucid.sync.exact.region import (
     Join,
     Narrow,
@@ -57,7 +58,7 @@ def seams(calls: Calls) -> list[tuple[Any, str, Callable[..., Any]]]:
         return original(_again(function, calls, current()), *args, **kwargs)
 
     def compiled(original: Original, model: Any = None, **kwargs: Any) -> Any:
-        """``torch.compile``: modules are compiled; a function is run as it is, its modules split."""
+        """``torch.compile``: modules are compiled; a function runs as it is, its modules split."""
         if model is None:
             return lambda function: torch.compile(function, **kwargs)
         if isinstance(model, nn.Module):
@@ -146,7 +147,7 @@ def _again(function: Any, calls: Calls, region: Region | None) -> Any:
         if region is None or module is None or way is None:
             with inside():
                 return function(*args, **kwargs)
-        with calls.aliased(module), inside(), way.seams(), entered(region):
+        with aliased(module, calls.reducer), inside(), way.seams(), entered(region):
             return function(*args, **kwargs)
 
     return answer

@@ -1,8 +1,8 @@
 """Loaders: each worker loads its rows of every batch, and sees the whole batch.
 
 [Note: rungs]
-*Sliced*: samplers run the same everywhere, each worker fetches and collates its own rows only. Small
-tensors are made whole by one packed exchange a batch, large ones stay split behind a `BatchView`.
+*Sliced*: samplers run the same everywhere, each worker fetches and collates its own rows only.
+Small tensors are made whole by one packed exchange a batch, large ones stay split behind a `BatchView`.
 This needs samples that do not depend on each other: a collate function that works row by row (the
 default one does; any other is proven on the first batch) and a dataset that draws no random numbers
 (a single process would draw them in the order of all rows).
@@ -245,6 +245,7 @@ class Loaders:
         return self._proven[loader]
 
     def give_up(self, loader: Any, why: str) -> None:
+        """From now on, every worker loads this loader's batches whole."""
         self._unsliceable[loader] = why
         self._shadows.pop(loader, None)
         self._mode.explain(
@@ -528,9 +529,10 @@ def _rebuild(
         if isinstance(leaf, _Strings):
             place = next(small)
             items: list[Any] = []
+            kind = list[bytes] if isinstance(leaf.items[0], bytes) else list[str]
             for worker in workers:
                 data = taken[worker][place].numpy().tobytes()
-                items += msgspec.msgpack.decode(data, type=list[type(leaf.items[0])])
+                items += msgspec.msgpack.decode(data, type=kind)
             return type(leaf.items)(items)
         if _row_bytes(leaf) * longest >= LARGE_BYTES:
             return BatchView(group, rows, leaf)

@@ -43,7 +43,9 @@ class ExactMode:
         self._first_step_ns = 0
         self._mine = group.board.fields[group.index]
         self._reducer = Reducer(group)
-        self.calls = Calls(group, self._reducer, self.start, self.explain, always_split)
+        self.calls = Calls(
+            group, self._reducer, self.start, self.explain, always_split=always_split
+        )
         self.loaders = Loaders(self)
 
     def seams(self) -> list[tuple[Any, str, Callable[..., Any]]]:

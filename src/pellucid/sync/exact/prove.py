@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
+import math
 import time
 import warnings
 import weakref
@@ -26,11 +27,10 @@ from torch import nn
 
 from pellucid.errors import DivergenceError, StoppedError
 from pellucid.sync.exact import generators
-from pellucid.sync.exact.region import Region, entered, inside
-from pellucid.sync.exact.rows import Rows, split_rows
+from pellucid.sync.exact.region import Region, inside
+from pellucid.sync.exact.rows import Rows
 from pellucid.sync.exact.tree import leaves_of
-from pellucid.sync.exact.view import whole_of
-from pellucid.sync.exact.ways import Way, enter, ways_to_split
+from pellucid.sync.exact.ways import Call, Way, ways_to_split
 from pellucid.transport.shared_memory import Group
 
 __all__ = ["COUNT", "TOO_SMALL", "Joint", "Proof", "Prover", "Saved"]
@@ -104,119 +104,86 @@ class Prover:
         self._small = False
         self._saving = 0.0
 
-    def prove(
-        self,
-        original: Callable[..., Any],
-        module: nn.Module,
-        inputs: Any,
-        leaves: list[Any],
-        rows: Rows | None,
-        before: Proof | None,
-    ) -> Proof | None:
-        """Try the module on this call's inputs.
+    def prove(self, call: Call, before: Proof | None) -> Proof | None:
+        """Try a module on the inputs of a call.
 
         Args:
-            original: ``nn.Module.__call__``.
-            module: the module that is called.
-            inputs: (args, kwargs) of the call.
-            leaves: their leaves.
-            rows: the division of the views among them, if there are any.
+            call: the call.
             before: the proof to check again, or None.
 
         Returns:
-            The proof; None where this call allows none (too few rows, not yet initialised, or
-            the module raises: then the real call must).
+            The proof; None where this call allows none (its module is not yet initialised, or
+            raises: then the real call must).
         """
+        module = call.module
         if any(isinstance(p, nn.parameter.UninitializedParameter) for p in module.parameters()):
             return None
         if any(isinstance(m, torch.jit.ScriptModule) for m in module.modules()):
             return Proof(None, why="a TorchScript module cannot be looked into")
         self._agree_on_parameters(module)
-        whole_inputs = whole_of(inputs)
         saved = Saved(module)
         try:
-            whole = self._trial(
-                saved, lambda: original(module, *whole_inputs[0], **whole_inputs[1])
-            )
+            whole = self._trial(saved, call.whole)
         except (DivergenceError, StoppedError):
             raise
-        except Exception:
+        except Exception:  # the script's own error: the real call will raise it
             saved.restore()
             return None
         if whole.decides:
             return Proof(None, why=whole.decides)
         self._agree_on_time(whole)
-        ways = [before.way] if before else ways_to_split(leaves, rows)
+        proof = self._search(call, before, whole, saved)
+        if before:
+            proof.calls = proof.checked = before.calls
+        return proof
+
+    def _search(self, call: Call, before: Proof | None, whole: _Trial, saved: Saved) -> Proof:
+        """The first way that stands, or the reason against the first that was tried."""
         why = ""
         too_few = False
-        for way in ways:
-            assert way is not None
-            division = self._division(way, leaves, rows)
-            if division is None:
+        for way in _ways_of(call, before):
+            rows = call.division(way, self._group)
+            if rows is None:
                 too_few = True
                 continue
-            outputs, reason = self._try(original, module, inputs, way, division, whole, saved)
+            outputs, reason = self._try(call, way, rows, whole, saved)
             if outputs is not None:
-                if not self._pays(module):
-                    return Proof(None, why=TOO_SMALL, calls=before.calls if before else 0)
+                if not self._pays(call.module):
+                    return Proof(None, why=TOO_SMALL)
                 # what counts its calls may do something else later: look more often
                 growth = 2 if any(whole.attributes) else 10
-                return _proven(way, outputs, before, growth)
+                checks = before.next_check * growth if before else growth
+                return Proof(way, outputs, next_check=checks)
             why = why or reason
-        if before:
-            return Proof(None, why=why, calls=before.calls, checked=before.checked)
-        if too_few:  # nothing to explain: there are fewer rows than workers this time
-            why = ""
-        return Proof(None, why=why)
-
-    def _division(self, way: Way, leaves: list[Any], rows: Rows | None) -> Rows | None:
-        if rows is not None:
-            return rows if rows.local else None
-        total = next(
-            (x.shape[d] for x, d in zip(leaves, way.dims, strict=True) if d is not None), 0
-        )
-        group = self._group
-        if total < len(group.living):
-            return None
-        return split_rows(total, tuple(group.living), group.workers, group.index)
+        # with fewer rows than workers, this time, there is nothing to explain
+        return Proof(None, why="" if too_few and not before else why)
 
     def _try(
-        self,
-        original: Callable[..., Any],
-        module: nn.Module,
-        inputs: Any,
-        way: Way,
-        rows: Rows,
-        whole: _Trial,
-        saved: Saved,
+        self, call: Call, way: Way, rows: Rows, whole: _Trial, saved: Saved
     ) -> tuple[tuple[Joint, ...] | None, str]:
         """One way against the whole, on all workers; the joined dims, or None and a reason."""
         region = Region(self._group, rows, way.main_dim, way.reduces)
         outputs: tuple[Joint, ...] | None = None
         why = ""
+
+        def split() -> Any:
+            return call.split(region, way)
+
         try:
-
-            def run() -> Any:
-                args, kwargs = enter(region, way, inputs)
-                with way.seams(), entered(region):
-                    return original(module, *args, **kwargs)
-
-            trial = self._trial(saved, run)
+            trial = self._trial(saved, split)
             outputs = _compare(whole, trial, region)
-            if self._small:
-                whole.seconds = min(whole.seconds, self._again(saved, original, module, inputs))
-                trial.seconds = min(trial.seconds, self._trial(saved, run).seconds)
+            if self._small:  # the first runs paid for warming up: time second ones
+                whole.seconds = min(whole.seconds, self._trial(saved, call.whole).seconds)
+                trial.seconds = min(trial.seconds, self._trial(saved, split).seconds)
             self._saving = whole.seconds - trial.seconds
         except StoppedError:
             raise
         except _FailedError as failed:
             why = str(failed)
-        except Exception as error:
+        except Exception as error:  # a module that cannot take rows is run whole
             why = f"on a slice of the batch it raises {type(error).__name__}: {_line(error)}"
             saved.restore()
-        if not self._all(outputs is not None):
-            return None, why
-        return outputs, ""
+        return (outputs, "") if self._all(outputs is not None) else (None, why)
 
     def _agree_on_time(self, whole: _Trial) -> None:
         """The slowest worker's time counts: what follows from it must be the same for all."""
@@ -225,13 +192,6 @@ class Prover:
             taken = self._group.swap("time", [mine])
             whole.seconds = max(float(parts[0].view(torch.float64)) for parts in taken.values())
             self._small = whole.seconds < SMALL_SECONDS
-
-    def _again(
-        self, saved: Saved, original: Callable[..., Any], module: nn.Module, inputs: Any
-    ) -> float:
-        """Seconds of a second whole run: the first one paid for warming up."""
-        args, kwargs = whole_of(inputs)
-        return self._trial(saved, lambda: original(module, *args, **kwargs)).seconds
 
     def _pays(self, module: nn.Module) -> bool:
         """Whether splitting saves more than it costs; all workers decide alike."""
@@ -304,12 +264,10 @@ def _checksum(value: torch.Tensor) -> torch.Tensor:
     return torch.dot(flat, ramp)
 
 
-def _proven(way: Way, outputs: tuple[Joint, ...], before: Proof | None, growth: int) -> Proof:
-    proof = Proof(way, outputs, next_check=growth)
-    if before:
-        proof.calls = proof.checked = before.calls
-        proof.next_check = before.next_check * growth
-    return proof
+def _ways_of(call: Call, before: Proof | None) -> list[Way]:
+    if before is None:
+        return ways_to_split(call)
+    return [before.way] if before.way else []
 
 
 class Saved:
@@ -358,7 +316,7 @@ class Saved:
         for owner, saved in self._buffers:
             for name, (buffer, value) in saved.items():
                 if buffer is not None:
-                    buffer.detach().copy_(value)
+                    buffer.detach().copy_(value)  # type: ignore[arg-type] # both are None, or none
                 owner[name] = buffer
         for k, (parameter, version) in enumerate(self._parameters):
             if parameter._version != version and self._values is not None:
@@ -521,17 +479,21 @@ def _alike(a: Any, b: Any) -> bool:
     """Equal values that are not outputs' tensors: numbers, containers, attributes."""
     if isinstance(a, torch.Tensor):
         return isinstance(b, torch.Tensor) and a.shape == b.shape and _close(a, b)
-    if isinstance(a, float) and isinstance(b, float):
-        return a == b or abs(a - b) <= 1e-9 * max(abs(a), abs(b))
     if type(a) is not type(b):
         return False
-    if isinstance(a, list | tuple):
-        return len(a) == len(b) and all(_alike(x, y) for x, y in zip(a, b, strict=True))
+    if isinstance(a, float):
+        return math.isclose(a, b, rel_tol=1e-9) or (math.isnan(a) and math.isnan(b))
     if isinstance(a, dict):
         return a.keys() == b.keys() and all(_alike(a[k], b[k]) for k in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(_alike(x, y) for x, y in zip(a, b, strict=True))
+    return _equal(a, b)
+
+
+def _equal(a: Any, b: Any) -> bool:
     try:
         return bool(a == b)
-    except Exception:
+    except Exception:  # what cannot be compared counts as different
         return False
 
 

@@ -1,7 +1,7 @@
 """Random numbers drawn inside a split call: the rows that the script alone would have drawn.
 
-A single process draws a dropout mask, a noise tensor, for the whole batch. So do we, on every worker,
-and each keeps its own rows: masks differ from row to row as they should, losses are those of the
+A single process draws a dropout mask, a noise tensor, for the whole batch. So do we, on every
+worker, and each keeps its own rows: masks differ from row to row as they should, losses are those of the
 script alone, and the script's generator ends where it would have ended. Drawing rows that are not
 ours is the price; it is paid in the cheapest part of the work.
 """
@@ -65,8 +65,9 @@ def _widen(region: Region, local: torch.Tensor, dim: int) -> torch.Tensor:
     for count, piece in ((before, first), (None, local), (after, first)):
         if count is not None:
             sizes[dim] = count
-            piece = piece.expand(sizes)
-        pieces.append(piece)
+            pieces.append(piece.expand(sizes))
+        else:
+            pieces.append(piece)
     return torch.cat(pieces, dim)
 
 

@@ -34,18 +34,7 @@ def map_leaves(function: Callable[[Any], Any], tree: Any) -> Any:
 def _map_rich(function: Callable[[Any], Any], tree: Any) -> Any:
     """Named tuples, dicts and their subclasses, dataclass instances."""
     if isinstance(tree, dict):
-        values = {key: map_leaves(function, value) for key, value in tree.items()}
-        if all(values[key] is tree[key] for key in values):
-            return tree
-        if type(tree) is dict:
-            return values
-        rebuilt = copy.copy(tree)
-        for key, value in values.items():
-            # outputs in the style of transformers hold the same value as item and as attribute
-            if isinstance(key, str) and vars(tree).get(key, values) is tree[key]:
-                object.__setattr__(rebuilt, key, value)
-            rebuilt[key] = value
-        return rebuilt
+        return _map_dict(function, tree)
     if isinstance(tree, tuple | list):
         items = [map_leaves(function, item) for item in tree]
         if all(a is b for a, b in zip(items, tree, strict=True)):
@@ -61,6 +50,22 @@ def _map_rich(function: Callable[[Any], Any], tree: Any) -> Any:
     rebuilt = copy.copy(tree)
     for name, value in values.items():
         object.__setattr__(rebuilt, name, value)  # frozen ones too: the copy is ours
+    return rebuilt
+
+
+def _map_dict(function: Callable[[Any], Any], tree: dict[Any, Any]) -> dict[Any, Any]:
+    values = {key: map_leaves(function, value) for key, value in tree.items()}
+    if all(values[key] is tree[key] for key in values):
+        return tree
+    if type(tree) is dict:
+        return values
+    rebuilt = copy.copy(tree)
+    attributes = getattr(tree, "__dict__", {})
+    for key, value in values.items():
+        # outputs in the style of transformers hold the same value as item and as attribute
+        if isinstance(key, str) and key in attributes and attributes[key] is tree[key]:
+            object.__setattr__(rebuilt, key, value)
+        rebuilt[key] = value
     return rebuilt
 
 

@@ -71,7 +71,7 @@ class BatchView(torch.Tensor):
     group: Group
 
     @staticmethod
-    def __new__(cls, group: Group, rows: Rows, local: torch.Tensor) -> BatchView:
+    def __new__(cls: Any, group: Group, rows: Rows, local: torch.Tensor) -> BatchView:
         """Wrap this worker's rows."""
         view: BatchView = torch.Tensor._make_wrapper_subclass(
             cls,
@@ -125,7 +125,7 @@ class BatchView(torch.Tensor):
         return func(*whole_of(args), **whole_of(kwargs))
 
     @classmethod
-    def __torch_dispatch__(
+    def __torch_dispatch__(  # type: ignore[override] # torch's own annotation lacks cls and func
         cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         """Whatever reaches the dispatcher past the script's level acts on the whole."""

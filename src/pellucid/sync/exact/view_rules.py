@@ -50,8 +50,9 @@ def _operand(cls: Any, view: Any, value: Any) -> Any:
     if not isinstance(value, _T):
         return value
     if _has_rows(cls, value):
-        same = value.rows == view.rows and value.ndim == view.ndim
-        return value.local if same else NotImplemented
+        other: Any = value
+        same = other.rows == view.rows and other.ndim == view.ndim
+        return other.local if same else NotImplemented
     whole = value.whole if isinstance(value, cls) else value
     if whole.requires_grad and torch.is_grad_enabled():
         return NotImplemented  # its gradient must come out whole
@@ -165,7 +166,7 @@ def _transpose(cls: Any, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any
     return _wrap(cls, args[0], func(args[0].local, *args[1:]))
 
 
-def _getitem(cls: Any, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _getitem(cls: Any, func: Any, args: tuple[Any, ...], _: dict[str, Any]) -> Any:
     """``x[:, ...]`` with nothing but numbers, slices and None behind the full slice."""
     view, index = args
     if not _has_rows(cls, view) or not isinstance(index, tuple) or index[0] != slice(None):
@@ -220,7 +221,7 @@ def _loss(cls: Any, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
     return total / views[0].numel() if mean else total
 
 
-def _requires_grad_(cls: Any, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _requires_grad_(_: Any, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """The view becomes whole, and a leaf of the script's own graph."""
     func(args[0].make_whole(), *args[1:], **kwargs)
     return args[0]
@@ -245,19 +246,8 @@ def _table() -> dict[Any, Rule]:
         _methods(
             *("to", "float", "double", "half", "bfloat16", "long", "int", "bool", "byte", "type"),
             *("cuda", "cpu", "contiguous", "clone", "detach", "pin_memory"),
-            *(
-                "neg",
-                "abs",
-                "exp",
-                "log",
-                "log1p",
-                "expm1",
-                "sqrt",
-                "rsqrt",
-                "square",
-                "sin",
-                "cos",
-            ),
+            *("neg", "abs", "exp", "log", "log1p", "expm1", "sqrt", "rsqrt", "square", "sin"),
+            "cos",
             *("tanh", "sigmoid", "relu", "relu6", "leaky_relu", "elu", "gelu", "silu", "selu"),
             *("softplus", "logsigmoid", "hardtanh", "mish", "softsign", "hardswish", "hardsigmoid"),
             *("sign", "round", "floor", "ceil", "trunc", "frac", "isnan", "isinf", "isfinite"),
@@ -265,9 +255,9 @@ def _table() -> dict[Any, Rule]:
             *("avg_pool1d", "avg_pool2d", "avg_pool3d", "max_pool1d", "max_pool2d", "max_pool3d"),
             *("adaptive_avg_pool1d", "adaptive_avg_pool2d", "interpolate"),
             "__neg__",
-        )
-        + [_T.data.__get__],  # type: ignore[attr-defined]
+        ),
     )
+    add(_rowwise, [_T.data.__get__])  # type: ignore[attr-defined]
     add(
         _broadcast,
         _methods(

@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 
 from pellucid.sync.exact.losses import TOTALS
-from pellucid.sync.exact.region import Narrow, Region, Replicate
-from pellucid.sync.exact.rows import Rows
+from pellucid.sync.exact.region import Narrow, Region, Replicate, entered
+from pellucid.sync.exact.rows import Rows, split_rows
 from pellucid.sync.exact.tree import map_leaves
-from pellucid.sync.exact.view import BatchView
+from pellucid.sync.exact.view import BatchView, whole_of
+from pellucid.transport.shared_memory import Group
 
-__all__ = ["Way", "enter", "leaf_key", "ways_to_split"]
+__all__ = ["Call", "Way", "enter", "ways_to_split"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,57 @@ def _answered(original: Callable[..., Any], handler: Callable[..., Any]) -> Call
     return lambda *args, **kwargs: handler(original, *args, **kwargs)
 
 
+@dataclass(frozen=True)
+class Call:
+    """One outermost call of a module by the script.
+
+    Attributes:
+        original: ``nn.Module.__call__``.
+        module: the module that is called.
+        inputs: (args, kwargs) of the call.
+        leaves: their leaves.
+    """
+
+    original: Callable[..., Any]
+    module: nn.Module
+    inputs: Any
+    leaves: list[Any]
+
+    def kind(self) -> tuple[Any, ...]:
+        """What kind of inputs these are; calls with inputs of the same kind share a proof."""
+        return tuple(_kind(leaf) for leaf in self.leaves)
+
+    def views(self) -> list[Rows]:
+        """How those inputs are divided that are split already."""
+        return [x.rows for x in self.leaves if isinstance(x, BatchView) and x.whole is None]
+
+    def division(self, way: Way, group: Group) -> Rows | None:
+        """How this call's batch is divided; None where it cannot be, this time."""
+        sizes = zip(self.leaves, way.dims, strict=True)
+        totals = {leaf.shape[dim] for leaf, dim in sizes if dim is not None}
+        if len(totals) != 1:
+            return None
+        (total,) = totals
+        views = self.views()
+        if views:
+            same = views[0].total == total and all(rows == views[0] for rows in views)
+            return views[0] if same and views[0].local else None
+        if total < len(group.living):
+            return None
+        return split_rows(total, tuple(group.living), group.workers, group.index)
+
+    def whole(self) -> Any:
+        """Run it on whole values."""
+        args, kwargs = whole_of(self.inputs)
+        return self.original(self.module, *args, **kwargs)
+
+    def split(self, region: Region, way: Way) -> Any:
+        """Run it on our rows."""
+        args, kwargs = enter(region, way, self.inputs)
+        with way.seams(), entered(region):
+            return self.original(self.module, *args, **kwargs)
+
+
 def enter(region: Region, way: Way, inputs: Any) -> Any:
     """The region's inputs: our rows of what is batched, the rest replicated."""
     dims = iter(way.dims)
@@ -74,8 +127,7 @@ def enter(region: Region, way: Way, inputs: Any) -> Any:
     return map_leaves(take, inputs)
 
 
-def leaf_key(leaf: Any) -> Any:
-    """What kind of input a leaf is; calls with inputs of the same kinds share a proof."""
+def _kind(leaf: Any) -> Any:
     if isinstance(leaf, BatchView) and leaf.whole is None:
         return ("view", leaf.ndim, leaf.dtype)
     if isinstance(leaf, torch.Tensor):
@@ -83,10 +135,13 @@ def leaf_key(leaf: Any) -> Any:
     return leaf if isinstance(leaf, bool | str | None) else type(leaf)
 
 
-def ways_to_split(leaves: list[Any], rows: Rows | None) -> list[Way]:
+def ways_to_split(call: Call) -> list[Way]:
     """Ways to split worth trying, the likeliest first."""
     candidates: list[tuple[tuple[int | None, ...], int]] = []
-    if rows is not None:
+    leaves = call.leaves
+    views = call.views()
+    if views:
+        rows = views[0]
         candidates = [
             (tuple(_dim(x, rows.total, (0, 1)) for x in leaves), 0),
             (tuple(_dim(x, rows.total, (0,)) for x in leaves), 0),
