@@ -2,10 +2,10 @@
 
 [Note: rungs]
 *Sliced*: samplers run the same everywhere, each worker fetches and collates its own rows only.
-Small tensors are made whole by one packed exchange a batch, large ones stay split behind a `BatchView`.
-This needs samples that do not depend on each other: a collate function that works row by row (the
-default one does; any other is proven on the first batch) and a dataset that draws no random numbers
-(a single process would draw them in the order of all rows).
+Small tensors are made whole by one packed exchange a batch, large ones stay split behind a
+`BatchView`. This needs samples that do not depend on each other: a collate function that works row
+by row (the default one does; any other is proven on the first batch) and a dataset that draws no
+random numbers (a single process would draw them in the order of all rows).
 *Whole*: every worker loads every batch as the script alone would. Always right; taken where the
 first rung is not proven, and for good as soon as anything contradicts the proof.
 """

@@ -1,8 +1,8 @@
 """Losses and totals computed inside a split call: over the whole batch, not over our rows.
 
 Models that return their own loss (``loss, logits = model(x, targets)``) reduce over the batch
-inside their forward. A mean of slices' means is not the mean: so the sum and what it is divided by are
-each added up over the workers. Only in regions that were proven to need it (`Region.reduces`).
+inside their forward. A mean of slices' means is not the mean: so the sum and what it is divided by
+are each added up over the workers. Only in regions that were proven to need it (`Region.reduces`).
 """
 
 from __future__ import annotations

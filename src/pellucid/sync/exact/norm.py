@@ -2,8 +2,8 @@
 
 Each worker computes mean and variance of its rows; one small exchange carries them; all combine
 them the same way (Chan, Golub and LeVeque 1979, the pairwise update of sums of squares), which
-stays accurate where a difference of sums of squares would not. Backward needs the two sums over the batch
-that batch normalisation's derivative contains: one more small exchange.
+stays accurate where a difference of sums of squares would not. Backward needs the two sums over the
+batch that batch normalisation's derivative contains: one more small exchange.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Random numbers drawn inside a split call: the rows that the script alone would have drawn.
 
 A single process draws a dropout mask, a noise tensor, for the whole batch. So do we, on every
-worker, and each keeps its own rows: masks differ from row to row as they should, losses are those of the
-script alone, and the script's generator ends where it would have ended. Drawing rows that are not
-ours is the price; it is paid in the cheapest part of the work.
+worker, and each keeps its own rows: masks differ from row to row as they should, losses are those
+of the script alone, and the script's generator ends where it would have ended. Drawing rows that
+are not ours is the price; it is paid in the cheapest part of the work.
 """
 
 from __future__ import annotations
