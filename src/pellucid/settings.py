@@ -112,6 +112,7 @@ class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
         argv: the script's own arguments.
         threads: threads to compute with.
         device: what to compute on.
+        own_gpu: whether each worker has a GPU of its own.
         seed: equal for all workers, drawn by the launcher unless the user gave it.
         seeded: whether the user gave the seed.
         run_dir: folder of this run's records.
@@ -144,6 +145,7 @@ class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
     stall_after: float
     mode: str = "exact"
     split: Split = "auto"
+    own_gpu: bool = False
     stdin_fd: int = 0
     stdout_fd: int = 1
     stderr_fd: int = 2

@@ -19,7 +19,7 @@ import threading
 import time
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from pellucid.errors import DivergenceError, ExchangeError, StoppedError
 from pellucid.intercept.functions import patch_functions
@@ -31,6 +31,9 @@ from pellucid.intercept.side_effects import RealStreams, SideEffects
 from pellucid.script.execute import execute
 from pellucid.settings import WORKER_VARIABLE, WorkerSpec
 from pellucid.transport.board import Board, Field, Flag, State
+
+if TYPE_CHECKING:
+    from pellucid.transport.shared_memory import Group
 
 __all__ = ["main"]
 
@@ -104,9 +107,8 @@ class Worker:
         from torch.optim.optimizer import register_optimizer_step_post_hook
 
         from pellucid.sync.exact.mode import ExactMode
-        from pellucid.transport.shared_memory import Group
 
-        group = Group(self.spec.exchange_fd, self.board, self.spec.index)
+        group = self._group()
         group.on_change = self._take_over
         mode = ExactMode(
             group,
@@ -121,6 +123,20 @@ class Worker:
         register_optimizer_step_post_hook(mode.on_step)
         # a process that the script forks trains by itself, if at all
         os.register_at_fork(after_in_child=self._patches.undo)
+
+    def _group(self) -> Group:
+        """The workers; those with a GPU each exchange what is large from GPU to GPU."""
+        spec = self.spec
+        if not spec.own_gpu:
+            from pellucid.transport.shared_memory import Group
+
+            return Group(spec.exchange_fd, self.board, spec.index)
+        from pellucid.transport.collective import CollectiveGroup, nccl
+
+        def connect() -> Any:
+            return nccl(spec.run_dir, spec.index, spec.workers)
+
+        return CollectiveGroup(spec.exchange_fd, self.board, spec.index, connect)
 
     def _watch(self, script_thread: int) -> None:
         """Keep the board's line about this worker up to date, from a thread of its own."""

@@ -144,6 +144,7 @@ class _Run:
                 argv=program.argv,
                 threads=settings.threads_per_worker,
                 device=settings.device,
+                own_gpu=settings.device == "cuda" and self._box.gpus >= settings.workers,
                 seed=seed,
                 seeded=settings.seed is not None,
                 run_dir=str(self._run_dir.path),

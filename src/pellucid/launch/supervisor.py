@@ -287,9 +287,10 @@ class Supervisor:
         elif not left or (worker == self.leader and not began):
             self._fail(death + self._words.nobody_goes_on(began=began), sight.exit or 1)
         else:
-            leader = left[0] if worker == self.leader else self.leader
+            led = worker == self.leader
+            leader = left[0] if led else self.leader
             self._bury(worker, leader)
-            text = death + self._words.goes_on(len(left), leader if worker != leader else None)
+            text = death + self._words.goes_on(len(left), leader if led else None)
             self._actions.append(Say("notice", text))
 
     def _bury(self, worker: int, leader: int) -> None:

@@ -94,6 +94,13 @@ class Journal:
         if path not in self._known.late and (late or path not in self._known.early):
             self._log.append("made", path, late)
 
+    def arriving(self, path: str, source: str | None) -> None:
+        """What is at another path, with all below it, will be at this one."""
+        self.making(path)
+        if source is not None and disk.is_directory(source):
+            for name in disk.listdir(source):
+                self.arriving(posixpath.join(path, name), posixpath.join(source, name))
+
     def growing(self, path: str) -> None:
         """The file at this path is about to be appended to."""
         self.changing(path)

@@ -122,7 +122,7 @@ class LeaderSeams:
                 self.journal.leaving(source, moved=True)
             if target is not None and source != target:
                 self.journal.leaving(target)
-                self.journal.making(target)
+                self.journal.arriving(target, source)
             return original(src, dst, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
 
         return seam
