@@ -118,11 +118,12 @@ class LeaderSeams:
             dst_dir_fd: int | None = None,
         ) -> Any:
             source, target = self._canonical(src, src_dir_fd), self._canonical(dst, dst_dir_fd)
-            if source is not None and source != target:
-                self.journal.leaving(source, moved=True)
-            if target is not None and source != target:
-                self.journal.leaving(target)
-                self.journal.arriving(target, source)
+            if source is None or target is None or not _are_one(source, target):
+                if source is not None:
+                    self.journal.leaving(source, moved=True)
+                if target is not None:
+                    self.journal.leaving(target)
+                    self.journal.arriving(target, source)
             return original(src, dst, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
 
         return seam
@@ -182,3 +183,10 @@ def _can_leave(path: str, *, directory: bool) -> bool:
     if disk.is_directory(path) != directory:
         return False
     return not directory or not disk.listdir(path)
+
+
+def _are_one(one: str, two: str) -> bool:
+    """Whether these are names of one file, so that moving it from one to the other does nothing."""
+    return (
+        disk.exists(one) and disk.exists(two) and os.path.samestat(disk.lstat(one), disk.lstat(two))
+    )

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from pellucid.sync.exact import generators, hooks, losses, norm, randomness
+from pellucid.sync.exact import generators, hooks, losses, norm, randomness, replicas
 from pellucid.sync.exact.calls import Calls
 from pellucid.sync.exact.gradients import Reducer
 from pellucid.sync.exact.loader import Loaders
@@ -77,10 +77,12 @@ class ExactMode:
             if self._is_leader():
                 self._tell("notice", text)
 
-    def on_step(self, *_: Any) -> None:
-        """An optimizer has stepped: for the meters."""
+    def on_step(self, optimizer: Any, *_: Any) -> None:
+        """An optimizer has stepped: for the meters, and to look after the weights."""
         mine = self._mine
         mine[Field.STEPS] += 1
+        if self._started and mine[Field.STEPS] % replicas.EVERY_STEPS == 0:
+            replicas.compare(self.group, optimizer)
         mine[Field.SAMPLES] += self.calls.rows
         now = time.perf_counter_ns()
         if not self._first_step_ns:

@@ -26,7 +26,7 @@ import torch
 from torch import nn
 
 from pellucid.errors import DivergenceError, StoppedError
-from pellucid.sync.exact import generators
+from pellucid.sync.exact import generators, replicas
 from pellucid.sync.exact.region import Region, inside
 from pellucid.sync.exact.rows import Rows
 from pellucid.sync.exact.tree import leaves_of
@@ -241,27 +241,11 @@ class Prover:
             return all(int(parts[0].view(torch.int64)) for parts in taken.values())
 
     def _agree_on_parameters(self, module: nn.Module) -> None:
-        """See that all workers' copies of a module start alike; the leader's count."""
-        if module in self._agreed:
-            return
-        self._agreed.add(module)
-        values = [t for t in (*module.parameters(), *module.buffers()) if t.numel()]
-        sums = torch.stack([_checksum(t) for t in values]) if values else torch.zeros(1)
-        taken = self._group.swap("parameters", [sums])
-        parts = [p[0].view(torch.float64) for p in taken.values()]
-        if all(torch.equal(parts[0], p) for p in parts[1:]):
-            return
-        source = min(taken)
-        with torch.no_grad():
-            for value in values:
-                value.copy_(self._group.broadcast("parameters", value.detach(), source))
-
-
-def _checksum(value: torch.Tensor) -> torch.Tensor:
-    """A number that differs when values do (or stand in another order)."""
-    flat = value.detach().reshape(-1).to("cpu", torch.float64)
-    ramp = torch.linspace(1, 2, flat.numel(), dtype=torch.float64)
-    return torch.dot(flat, ramp)
+        """See that all workers' copies of a module start alike."""
+        if module not in self._agreed:
+            self._agreed.add(module)
+            values = (*module.parameters(), *module.buffers())
+            replicas.adopt(self._group, [value for value in values if value.numel()])
 
 
 def _ways_of(call: Call, before: Proof | None) -> list[Way]:
