@@ -143,8 +143,9 @@ class Worker:
 
         def watch() -> None:
             while not self._ended.wait(WATCH_SECONDS):
-                frame = sys._current_frames().get(script_thread)
-                self.board.write_text(self.spec.index, _place(frame))
+                # no name for the frame: it would keep the script's values alive until the next look
+                place = _place(sys._current_frames().get(script_thread))
+                self.board.write_text(self.spec.index, place)
                 self._fields[Field.PEAK_RSS] = _peak_rss()
 
         self._watcher = threading.Thread(target=watch, name="pellucid-watch", daemon=True)

@@ -161,7 +161,7 @@ class Overlay:
         self.view.touch()
 
     def _is_below_a_file(self, path: str) -> bool:
-        while path != "/":
+        while path not in ("/", ""):
             path = posixpath.dirname(path)
             at = self.view.at(path)
             if at is not None and disk.exists(at):

@@ -88,9 +88,6 @@ class ExactMode:
         if not self._first_step_ns:
             self._first_step_ns = now
             self._describe()
-            # meters begin behind the first step, which paid for trials and for warming up
-            for field in (Field.EXCHANGE_NS, Field.WAIT_NS, Field.OVERHEAD_NS, Field.BYTES):
-                mine[field] = 0
         else:
             mine[Field.TRAIN_NS] = now - self._first_step_ns
         self.calls.rows = 0
