@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import atexit
 import ctypes
+import faulthandler
 import json
 import os
+import re
 import signal
 import sys
 import threading
 import time
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
 from pellucid.errors import DivergenceError, ExchangeError, StoppedError
@@ -85,7 +86,7 @@ class Worker:
         self._fields[Field.STATE] = State.RUNNING
         if self.spec.workers > 1:
             self._effects.install()
-        self._watch(threading.get_ident())
+        self._watch()
         record = Path(self.spec.run_dir) / f"worker-{self.spec.index}.traceback"
         try:
             execute(
@@ -138,14 +139,13 @@ class Worker:
 
         return CollectiveGroup(spec.exchange_fd, self.board, spec.index, connect)
 
-    def _watch(self, script_thread: int) -> None:
+    def _watch(self) -> None:
         """Keep the board's line about this worker up to date, from a thread of its own."""
 
         def watch() -> None:
+            dump = os.memfd_create("pellucid-where")
             while not self._ended.wait(WATCH_SECONDS):
-                # no name for the frame: it would keep the script's values alive until the next look
-                place = _place(sys._current_frames().get(script_thread))
-                self.board.write_text(self.spec.index, place)
+                self.board.write_text(self.spec.index, _place(dump))
                 self._fields[Field.PEAK_RSS] = _peak_rss()
 
         self._watcher = threading.Thread(target=watch, name="pellucid-watch", daemon=True)
@@ -186,18 +186,28 @@ def _peak_rss() -> int:
 
 
 _OURS = str(Path(__file__).parent) + os.sep
+_FRAME = re.compile(r'^  File "(.*)", line (\d+) in (.*)$', re.MULTILINE)
 
 
-def _place(frame: FrameType | None) -> str:
-    """Where the script is: its innermost frame outside of pellucid and the installed packages."""
-    innermost = ""
-    while frame is not None:
-        name = frame.f_code.co_filename
+def _place(dump: int) -> str:
+    """Where the script is: its innermost frame outside of pellucid and the installed packages.
+
+    Looking at another thread's frames from Python would race with that thread, and keep what they
+    hold alive; the fault handler prints them in one go.
+
+    Args:
+        dump: a file descriptor to print to.
+    """
+    os.ftruncate(dump, 0)
+    os.lseek(dump, 0, os.SEEK_SET)
+    faulthandler.dump_traceback(dump, all_threads=True)
+    threads = os.pread(dump, 1 << 16, 0).decode("utf-8", "replace").split("\n\n")
+    mine = f"0x{threading.main_thread().ident:016x}"
+    frames = _FRAME.findall(next((t for t in threads if mine in t.split("\n", 1)[0]), ""))
+    for name, line, function in frames:
         if not name.startswith((_OURS, sys.prefix, sys.base_prefix, "<")):
-            return f"{name}:{frame.f_lineno} in {frame.f_code.co_name}"
-        innermost = innermost or f"{name}:{frame.f_lineno} in {frame.f_code.co_name}"
-        frame = frame.f_back
-    return innermost
+            return f"{name}:{line} in {function}"
+    return "{}:{} in {}".format(*frames[0]) if frames else ""
 
 
 def main() -> None:

@@ -58,7 +58,12 @@ class SideEffects:
         return cls(run_dir, board, index, real)
 
     def install(self) -> None:
-        """Take hold of what the script that is about to start may do."""
+        """Take hold of what the script may do.
+
+        To be called when the script is about to start; in a follower, that is after the leader
+        gave the sign: what the leader makes before that is there for the follower, what it makes
+        after that is hidden from it.
+        """
         if not self._leadership.leads:
             self._trackers.install()
         self._commands.install()
