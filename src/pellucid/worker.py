@@ -61,6 +61,7 @@ class Worker:
         self._effects = SideEffects(
             spec.run_dir, self.board, spec.index, streams if spec.index else None
         )
+        self._failed = False  # the script raised: the launcher decides what that means
         self._ended = threading.Event()
         self._watcher: threading.Thread | None = None
 
@@ -101,6 +102,11 @@ class Worker:
         except ExchangeError as error:
             slug = "divergence" if isinstance(error, DivergenceError) else "exchange"
             self.tell("error", str(error), slug=slug)
+            raise
+        except SystemExit:
+            raise
+        except BaseException:
+            self._failed = True
             raise
 
     def _install(self) -> None:
@@ -175,7 +181,7 @@ class Worker:
         self._fields[Field.PEAK_RSS] = _peak_rss()
         sys.stdout.flush()
         self._fields[Field.STATE] = State.FINISHED
-        if self.spec.workers > 1:
+        if self.spec.workers > 1 and not self._failed:
             self._wait_for_leader()
 
 

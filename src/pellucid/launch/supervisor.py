@@ -313,7 +313,8 @@ class Supervisor:
         behind, waiting = self._lagging(sights)
         if not waiting:
             return
-        ended = [w for w in behind if sights[w].exit == 0]
+        # one that has ended stays until the leader has, too
+        ended = [w for w in behind if sights[w].exit == 0 or sights[w].state == State.FINISHED]
         limit = self._patience(sights)
         if ended and idle >= DIVERGED_AFTER:
             places = {w: sights[w].place for w in self.living}

@@ -26,6 +26,7 @@ a slot and the store to the board serve as the fence (see `_fence`).
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
 import platform
@@ -58,6 +59,11 @@ _STATE, _DEAD = int(Field.STATE), int(State.DEAD)
 
 def _aligned(nbytes: int) -> int:
     return -(-nbytes // ALIGN) * ALIGN
+
+
+def _row_bytes(part: torch.Tensor, dim: int) -> int:
+    """Bytes of one row, also where there is none."""
+    return math.prod(n for d, n in enumerate(part.shape) if d != dim) * part.element_size()
 
 
 if platform.machine() in ("x86_64", "AMD64"):
@@ -125,6 +131,7 @@ class Group:
         self._posted = 0
         self._pass = 0
         self._filled = 0
+        self._unreduced: list[Bucket] = []
         self._kinds: dict[str, int] = {}
         cores = len(os.sched_getaffinity(0))
         self._spin = SPIN if cores >= self.workers else 50
@@ -228,7 +235,9 @@ class Group:
         Returns:
             The whole tensors, on the parts' devices. A dead worker's rows are zeros.
         """
-        if sum(_aligned(p.numel() * p.element_size()) for p in parts) + 4096 > SLOT_BYTES:
+        longest = zip(parts, rows, dims, strict=True)
+        # by the longest slices, so that all workers decide alike
+        if sum(_aligned(max(r) * _row_bytes(p, d)) for p, r, d in longest) + 4096 > SLOT_BYTES:
             return [
                 self._gather_large(kind, p, r, d) for p, r, d in zip(parts, rows, dims, strict=True)
             ]
@@ -253,7 +262,7 @@ class Group:
     ) -> torch.Tensor:
         """Gather a tensor that does not fit a slot, piece by piece."""
         local = part.detach().movedim(dim, 0).reshape(-1)
-        row = local.numel() // max(part.shape[dim], 1)
+        row = _row_bytes(part, dim) // part.element_size()
         shape = list(part.movedim(dim, 0).shape)
         shape[0] = sum(sizes)
         whole = torch.zeros(shape, dtype=part.dtype, device=part.device).reshape(-1)
@@ -316,6 +325,7 @@ class Group:
             torch.cat([v.reshape(-1) for v in values], out=flat)
         self._posted += 1
         bucket = Bucket(self._posted, self._pass & 1, self._filled, length, dtype)
+        self._unreduced.append(bucket)
         self._filled = _aligned(self._filled + size)
         _fence()
         self._mine[Field.POSTED] = self._posted
@@ -332,7 +342,9 @@ class Group:
         waited = 0
         sharded = len(self.living) > REDUCE_ALONE_WORKERS
         if sharded:
-            for bucket in buckets:
+            # in the order of posting, whatever is asked for first: ``REDUCED`` only counts up
+            while self._unreduced and self._unreduced[0].number <= max(b.number for b in buckets):
+                bucket = self._unreduced.pop(0)
                 waited += self._wait(Field.POSTED, bucket.number, "gradients")
                 self._reduce_shard(bucket)
                 _fence()
@@ -352,6 +364,7 @@ class Group:
         """All buckets of a backward pass are collected: the next one uses the other half."""
         self._pass += 1
         self._filled = 0
+        self._unreduced.clear()
 
     def _parts(self, bucket: Bucket, start: int, stop: int) -> list[torch.Tensor]:
         parts = []

@@ -97,7 +97,7 @@ class Calls:
         if torch._C._functorch.peek_interpreter_stack() is not None:
             self._explain("functorch", "under torch.func, every worker runs modules whole")
             return self._run_whole(call)
-        proof = self._proof(call, int(batched.shape[0]))
+        proof = self._proof(call, tuple(batched.shape[:2]))
         rows = call.division(proof.way, self._group) if proof.way else None
         if rows is None:
             return self._run_whole(call)
@@ -118,27 +118,29 @@ class Calls:
         saved.restore()
         return self._run_whole(call)
 
-    def _proof(self, call: Call, rows: int) -> Proof:
+    def _proof(self, call: Call, size: tuple[int, ...]) -> Proof:
         """What is known about calls of this kind, found out or looked after if it is time to.
 
         Args:
             call: the call.
-            rows: size of dimension 0 of its first batched input.
+            size: of its first batched input, in the dimensions that may count the batch.
         """
         module = call.module
         proofs = self._proofs.setdefault(module, {})
         # a slice of one row tells less about how it lies in memory: it is proven by itself
-        few = rows if rows < 2 * len(self._group.living) else 0
+        few = size[0] if size[0] < 2 * len(self._group.living) else 0
         modes = (module.training, torch.is_grad_enabled(), torch.is_autocast_enabled("cpu"))
-        key = (*modes, few, call.kind())
-        proof = proofs.get(key)
+        kind = (*modes, few, call.kind())
+        proof = proofs.get((kind, size)) or proofs.get((kind, None))
         if proof is None or proof.is_due():
             fresh = self._prover.prove(call, proof)
             if fresh is None:
                 return Proof(None)  # not provable on this call: run it whole, try on the next
             if fresh.way is None and fresh.why:
                 self._explain_whole(module, fresh)
-            proof = proofs[key] = fresh
+            proof = fresh
+            # what rests on sizes is for this size: others will be proven by themselves
+            proofs[kind, size if proof.guessed else None] = proof
         proof.calls += 1
         return proof
 

@@ -7,8 +7,9 @@ finds both, so that a sample that moves any of them is noticed.
 
 from __future__ import annotations
 
+import functools
 import random
-import sys
+from types import BuiltinMethodType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import msgspec
@@ -91,19 +92,32 @@ _KINDS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Ra
 
 
 class _Counters:
-    """The numbers and strings among an object's attributes."""
+    """The numbers and strings among an object's attributes, or in a function's cells."""
 
     def __init__(self, owner: Any) -> None:
         self._owner = owner
 
     def get(self) -> dict[str, Any]:
         """Their values now."""
-        attributes = getattr(self._owner, "__dict__", {})
-        return {k: v for k, v in attributes.items() if type(v) in (int, float, str, bool)}
+        if isinstance(self._owner, FunctionType):
+            held = {n: c.cell_contents for n, c in self._cells().items() if _filled(c)}
+        else:
+            held = getattr(self._owner, "__dict__", {})
+        return {k: v for k, v in held.items() if type(v) in (int, float, str, bool)}
 
     def set(self, values: dict[str, Any]) -> None:
         """Put values back."""
+        if isinstance(self._owner, FunctionType):
+            for name, value in values.items():
+                self._cells()[name].cell_contents = value
+            return
+        for name in self.get().keys() - values.keys():
+            delattr(self._owner, name)
         vars(self._owner).update(values)
+
+    def _cells(self) -> dict[str, Any]:
+        owner = self._owner
+        return dict(zip(owner.__code__.co_freevars, owner.__closure__ or (), strict=True))
 
 
 def held_by(owner: Any, limit: int = 300) -> tuple[Any, ...]:
@@ -119,8 +133,8 @@ def held_by(owner: Any, limit: int = 300) -> tuple[Any, ...]:
     while queue and len(seen) < limit:
         looked_at = queue.pop(0)
         children = _children(looked_at)
-        if (counters := _Counters(looked_at)).get() and not isinstance(looked_at, type):
-            found.append(counters)
+        if _may_count(looked_at):
+            found.append(_Counters(looked_at))
         for value in children:
             if id(value) in seen:
                 continue
@@ -132,21 +146,55 @@ def held_by(owner: Any, limit: int = 300) -> tuple[Any, ...]:
     return tuple(found)
 
 
-def _children(owner: Any) -> list[Any]:
+def _may_count(owner: Any) -> bool:
+    """Whether an object holds numbers, or is the script's own and may come to hold some."""
+    if isinstance(owner, type | ModuleType):
+        return False
+    return bool(_Counters(owner).get()) or (
+        hasattr(owner, "__dict__") and not _is_librarys(type(owner))
+    )
+
+
+def _children(owner: Any) -> list[Any]:  # noqa: PLR0911 - one answer a kind of object
+    """What an object holds or, if it can be called, what its code refers to."""
     if isinstance(owner, list | tuple):
         return list(owner[:16])
     if isinstance(owner, dict):
         return list(owner.values())[:16]
-    if isinstance(owner, torch.Tensor | np.ndarray | str | bytes | type) or callable(
-        getattr(owner, "__next__", None)
-    ):
+    if isinstance(owner, _SHUT) or callable(getattr(owner, "__next__", None)):
         return []
-    module = sys.modules.get(type(owner).__module__)
-    if module is not None and module.__name__.startswith(("torch.nn", "numpy")):
-        return []
+    if isinstance(owner, functools.partial):
+        return [owner.func, *owner.args, *owner.keywords.values()]
+    if isinstance(owner, MethodType | BuiltinMethodType):
+        return [owner.__self__, getattr(owner, "__func__", None)]
+    if isinstance(owner, FunctionType):
+        return _referred_to(owner)
     held = list(getattr(owner, "__dict__", {}).values())
-    closure = getattr(owner, "__closure__", None) or ()
-    return held + [cell.cell_contents for cell in closure if _filled(cell)]
+    for kind in type(owner).__mro__:
+        if not _is_librarys(kind):
+            slots = vars(kind).get("__slots__", ())
+            names = [slots] if isinstance(slots, str) else slots
+            held += [getattr(owner, name, None) for name in names]
+            held += vars(kind).values()
+    return held
+
+
+def _is_librarys(kind: type) -> bool:
+    """Whether a class is part of torch, numpy or Python: they draw from the script's generators."""
+    return kind.__module__.partition(".")[0] in ("builtins", "torch", "numpy", "typing", "abc")
+
+
+def _referred_to(function: FunctionType) -> list[Any]:
+    """What a function of the script can reach: its cells, its defaults, globals by their names."""
+    if function.__module__.partition(".")[0] in ("torch", "numpy"):
+        return []
+    cells = [c.cell_contents for c in function.__closure__ or () if _filled(c)]
+    defaults = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
+    names = function.__code__.co_names
+    return cells + defaults + [function.__globals__[n] for n in names if n in function.__globals__]
+
+
+_SHUT = (torch.Tensor, np.ndarray, str, bytes, int, float, type, ModuleType, type(None))
 
 
 def _filled(cell: Any) -> bool:

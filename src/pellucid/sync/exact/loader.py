@@ -122,7 +122,7 @@ class _WorkerInit:
 
     def __call__(self, worker: int) -> None:
         info: Any = get_worker_info()
-        info.dataset = info.dataset.inner
+        object.__setattr__(info, "dataset", info.dataset.inner)  # the record is frozen
         if self.inner is not None:
             self.inner(worker)
 
@@ -274,6 +274,7 @@ class _Pass:
         self._loader = origin.loader
         self._loading = loading
         self._batches = batches
+        self._data: _Dataset = batches._dataset
         self._taken = 0
         self._sliced = True
         self._fetching = 0  # nanoseconds the loader itself took for the latest batch
@@ -297,18 +298,11 @@ class _Pass:
 
     def _next(self) -> Any:
         in_process = self._loader.num_workers == 0
-        held = self._dataset().held()
+        held = self._data.held()
         before = generators.states(held) if in_process else None
-        began = self._group.own_time()
-        try:
-            fetched = next(self._batches)
-        except StopIteration:
-            raise
-        except Exception:
-            if not self._loading.noted:
-                raise  # it came from the sampler: all have it
-            fetched = _Fetched(None, _FAILED)
-        self._fetching = self._group.own_time() - began
+        fetched = self._fetch()
+        if fetched is None:
+            raise StopIteration
         self._taken += 1
         indices, rows = self._loading.noted.popleft()
         value, leaves = _flatten(fetched.value)
@@ -317,16 +311,28 @@ class _Pass:
             return self._fall_back(indices, fetched, before, held)
         if fetched.flags & _WHOLE:
             return fetched.value
-        if any(size and w not in taken for w, size in enumerate(rows.sizes)) or any(
-            size and w not in self._group.living for w, size in enumerate(rows.sizes)
-        ):
+        sharers = {worker for worker, size in enumerate(rows.sizes) if size}
+        if not sharers <= taken.keys() & set(self._group.living):
             # a worker died since this batch was shared out: its rows are loaded again
-            return self._loader.collate_fn(self._dataset().fetch(indices.batch))
+            return self._loader.collate_fn(self._data.fetch(indices.batch))
         return _rebuild(value, leaves, rows, taken, self._group)
 
-    def _dataset(self) -> _Dataset:
-        dataset: _Dataset = self._batches._dataset
-        return dataset
+    def _fetch(self) -> _Fetched | None:
+        """Our rows of the next batch; None at the end of the pass."""
+        began = self._group.own_time()
+        try:
+            fetched: _Fetched = next(self._batches)
+        except StopIteration:
+            # let go of the loader's processes now, as a plain loop does: what the exception still
+            # holds would keep them until the garbage collector comes by, perhaps in a child
+            self._batches = iter(())
+            return None
+        except Exception:
+            if not self._loading.noted:
+                raise  # it came from the sampler: all have it
+            fetched = _Fetched(None, _FAILED)
+        self._fetching = self._group.own_time() - began
+        return fetched
 
     def _exchange(
         self, indices: _Indices, rows: Rows, flags: int, leaves: list[Any]
@@ -364,7 +370,7 @@ class _Pass:
             if fetched.flags & _WHOLE:
                 return fetched.value
             generators.restore(before, held)
-            return self._loader.collate_fn(self._dataset().fetch(indices.batch))
+            return self._loader.collate_fn(self._data.fetch(indices.batch))
         return self._restart()
 
     def _restart(self) -> Any:

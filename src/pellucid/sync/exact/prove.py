@@ -27,7 +27,7 @@ from torch import nn
 
 from pellucid.errors import DivergenceError, StoppedError
 from pellucid.sync.exact import generators, replicas
-from pellucid.sync.exact.region import Region, inside
+from pellucid.sync.exact.region import Region, guesses, inside
 from pellucid.sync.exact.rows import Rows
 from pellucid.sync.exact.tree import leaves_of
 from pellucid.sync.exact.ways import Call, Way, ways_to_split
@@ -56,6 +56,7 @@ class Proof:
         outputs: for each leaf of the outputs, the dimension along which rows join; `COUNT` for a
             number of rows; None for what is the same everywhere.
         why: what stands against splitting.
+        guessed: it rests on sizes, and holds for batches of this size only.
         calls: calls that relied on it so far.
         checked: value of ``calls`` at the latest check.
     """
@@ -63,6 +64,7 @@ class Proof:
     way: Way | None
     outputs: tuple[Joint, ...] = ()
     why: str = ""
+    guessed: bool = False
     calls: int = 0
     checked: int = 0
     next_check: int = 10
@@ -122,6 +124,8 @@ class Prover:
             return Proof(None, why="a TorchScript module cannot be looked into")
         self._agree_on_parameters(module)
         saved = Saved(module)
+        call = call.on_copies()
+        versions = call.versions()
         try:
             whole = self._trial(saved, call.whole)
         except (DivergenceError, StoppedError):
@@ -129,6 +133,8 @@ class Prover:
         except Exception:  # the script's own error: the real call will raise it
             saved.restore()
             return None
+        if call.versions() != versions:
+            return Proof(None, why="it changes its inputs in place")
         if whole.decides:
             return Proof(None, why=whole.decides)
         self._agree_on_time(whole)
@@ -146,14 +152,15 @@ class Prover:
             if rows is None:
                 too_few = True
                 continue
-            outputs, reason = self._try(call, way, rows, whole, saved)
+            with guesses() as guessed:
+                outputs, reason = self._try(call, way, rows, whole, saved)
             if outputs is not None:
                 if not self._pays(call.module):
                     return Proof(None, why=TOO_SMALL)
                 # what counts its calls may do something else later: look more often
                 growth = 2 if any(whole.attributes) else 10
                 checks = before.next_check * growth if before else growth
-                return Proof(way, outputs, next_check=checks)
+                return Proof(way, outputs, guessed=bool(guessed), next_check=checks)
             why = why or reason
         # with fewer rows than workers, this time, there is nothing to explain
         return Proof(None, why="" if too_few and not before else why)

@@ -48,6 +48,7 @@ __all__ = [
     "SumShares",
     "current",
     "entered",
+    "guesses",
     "inside",
     "is_inside",
 ]
@@ -70,7 +71,12 @@ class Region:
     reduces: bool = False
 
     def batch_dim(self, shape: tuple[int, ...]) -> int | None:
-        """Which dimension of a local tensor of this shape counts rows (or a multiple), if any."""
+        """Which dimension of a local tensor of this shape counts rows (or a multiple), if any.
+
+        A guess by size, which may hold for batches of one size and not of another: see
+        `Proof.guessed`.
+        """
+        _Current.guessed = True
         local = self.rows.local
         order = (1, 0) if self.dim == 1 else (0, 1)
         for dim in order:
@@ -107,6 +113,7 @@ class Region:
 class _Current:
     region: Region | None = None
     inside = False
+    guessed = False
 
 
 def current() -> Region | None:
@@ -123,6 +130,16 @@ def entered(region: Region | None) -> Iterator[None]:
         yield
     finally:
         _Current.region = before
+
+
+@contextmanager
+def guesses() -> Iterator[list[bool]]:
+    """Find out whether the body guesses by size; the list it is given is not empty then."""
+    found: list[bool] = []
+    _Current.guessed = False
+    yield found
+    if _Current.guessed:
+        found.append(True)
 
 
 def is_inside() -> bool:

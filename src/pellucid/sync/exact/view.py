@@ -9,6 +9,7 @@ as that whole tensor. So what the table does not know is slower, never wrong.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -59,16 +60,21 @@ _FROM_LOCAL = {_getter(n) for n in ("requires_grad", "is_leaf")}
 class BatchView(torch.Tensor):
     """A whole batch of which this worker holds its rows; see the module's docstring.
 
+    [Note: same memory]
+    ``x[:, 0].zero_()`` changes ``x``. A view made of another one's memory therefore remembers how
+    it was taken (`take`), and becomes whole by being taken again from the other's whole: so what is
+    written to one is seen in the other, whichever of the two became whole first.
+
     Attributes:
         rows: how the batch is divided (along dimension 0).
         local: this worker's rows, shape ``(rows.local, ...)``; None once whole.
-        whole: the whole tensor, once it was asked for.
     """
 
     rows: Rows
     local: torch.Tensor | None
-    whole: torch.Tensor | None
     group: Group
+    _whole: torch.Tensor | None
+    _origin: tuple[BatchView, Callable[[torch.Tensor], torch.Tensor]] | None
 
     @staticmethod
     def __new__(cls: Any, group: Group, rows: Rows, local: torch.Tensor) -> BatchView:
@@ -80,30 +86,52 @@ class BatchView(torch.Tensor):
             dtype=local.dtype,
             device=local.device,
         )
-        view.group, view.rows, view.local, view.whole = group, rows, local, None
+        view.group, view.rows, view.local = group, rows, local
+        view._whole = view._origin = None
+        return view
+
+    @property
+    def whole(self) -> torch.Tensor | None:
+        """The whole tensor, once it was asked for; see [Note: same memory]."""
+        if self._whole is None and self._origin is not None:
+            base, take = self._origin
+            if (whole := base.whole) is not None:
+                self._whole, self.local = take(whole), None
+        return self._whole
+
+    def derive(
+        self, local: torch.Tensor, take: Callable[[torch.Tensor], torch.Tensor]
+    ) -> BatchView:
+        """A view of rows that were made of this one's.
+
+        Args:
+            local: the rows.
+            take: makes of this view's whole what the rows are of.
+        """
+        assert self.local is not None
+        view = type(self)(self.group, self.rows, local)
+        if local is self.local:
+            view._origin = (self, lambda whole: whole)
+        elif local.untyped_storage().data_ptr() == self.local.untyped_storage().data_ptr():
+            view._origin = (self, take)
         return view
 
     def make_whole(self) -> torch.Tensor:
         """The whole tensor: gathered on first use, then kept. A collective operation."""
-        if self.whole is None:
+        if self.whole is None and self._origin is not None:
+            self._origin[0].make_whole()
+        if (whole := self.whole) is None:
             assert self.local is not None
-            if self.local.requires_grad and torch.is_grad_enabled():
-                (self.whole,) = Join.apply(self.group, self.rows, (0,), "view", self.local)
-            else:
-                # the graph of the rows, if any, must stay reachable: keep them beside the whole
-                (whole,) = self.group.gather(
-                    "view", [self.local.detach().contiguous()], [list(self.rows.sizes)], [0]
-                )
-                strides = _whole_strides(self.rows, self.local)
-                if strides != whole.stride():
-                    whole = torch.empty_strided(
-                        whole.shape, strides, dtype=whole.dtype, device=whole.device
-                    ).copy_(whole)
-                if self.local.requires_grad:
-                    return whole
-                self.whole = whole
-            self.local = None
-        return self.whole
+            # with the rows' graph, if they have one, also where none is recorded at the moment
+            with torch.enable_grad():
+                (whole,) = Join.apply(self.group, self.rows, (0,), "view", self.local)
+            strides = _whole_strides(self.rows, self.local)
+            if strides != whole.stride() and not whole.requires_grad:
+                whole = torch.empty_strided(
+                    whole.shape, strides, dtype=whole.dtype, device=whole.device
+                ).copy_(whole)
+            self._whole, self.local = whole, None
+        return whole
 
     @classmethod
     def __torch_function__(
@@ -112,6 +140,8 @@ class BatchView(torch.Tensor):
         """Sort one operation of the script: metadata, row by row, summed, or whole."""
         kwargs = kwargs or {}
         if func in _METADATA:
+            if (whole := args[0].whole) is not None:  # its shape may have been changed in place
+                return func(whole, *args[1:], **kwargs)
             with torch._C.DisableTorchFunctionSubclass():
                 return func(*args, **kwargs)
         if func in _FROM_LOCAL:
@@ -139,14 +169,12 @@ class BatchView(torch.Tensor):
 
 
 def _whole_strides(rows: Rows, local: torch.Tensor) -> tuple[int, ...]:
-    """Strides the whole would have: the rows' own, where whole rows lie one behind the other."""
-    whole = (rows.total, *local.shape[1:])
+    """Strides the whole would have: the rows' own, where rows lie one behind the other."""
     strides = local.stride()
-    row = local.numel() // max(rows.local, 1)
     spans = sum((n - 1) * s for n, s in zip(local.shape[1:], strides[1:], strict=True))
-    if strides[0] == row and spans == row - 1:
+    if strides[0] > spans:
         return strides
-    return torch.empty(whole, device="meta").stride()
+    return torch.empty((rows.total, *local.shape[1:]), device="meta").stride()
 
 
 # what the script sees of its type is what it would see of a tensor's

@@ -32,17 +32,18 @@ def _rest_is_plain(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     return not any(isinstance(leaf, _T) for leaf in leaves_of((args[1:], kwargs)))
 
 
-def _wrap(cls: Any, like: Any, local: Any) -> Any:
+def _wrap(like: Any, local: Any, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """A view of the rows that ``func`` made of another view's, its first argument."""
     if not isinstance(local, _T) or local.ndim == 0 or local.shape[0] != like.rows.local:
         return NotImplemented
-    return cls(like.group, like.rows, local)
+    return like.derive(local, lambda whole: func(whole, *args[1:], **kwargs))
 
 
 def _rowwise(cls: Any, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """One view first, no other tensors; acts on every element (or row) by itself."""
     if not args or not _has_rows(cls, args[0]) or not _rest_is_plain(args, kwargs):
         return NotImplemented
-    return _wrap(cls, args[0], func(args[0].local, *args[1:], **kwargs))
+    return _wrap(args[0], func(args[0].local, *args[1:], **kwargs), func, args, kwargs)
 
 
 def _operand(cls: Any, view: Any, value: Any) -> Any:
@@ -71,7 +72,11 @@ def _broadcast(cls: Any, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any
     operands = [_operand(cls, views[0], a) for a in args]
     if any(o is NotImplemented for o in operands):
         return NotImplemented
-    return _wrap(cls, views[0], func(*operands, **kwargs))
+    # what is computed element by element is new memory
+    local = func(*operands, **kwargs)
+    if not isinstance(local, _T) or local.ndim == 0 or local.shape[0] != views[0].rows.local:
+        return NotImplemented
+    return cls(views[0].group, views[0].rows, local)
 
 
 def _like(cls: Any, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -79,7 +84,9 @@ def _like(cls: Any, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
     if not _has_rows(cls, args[0]) or not _rest_is_plain(args, kwargs):
         return NotImplemented
     view = args[0]
-    return func(torch.empty(view.shape, dtype=view.dtype, device=view.device), *args[1:], **kwargs)
+    # values are drawn in the order of memory
+    like = torch.empty_strided(view.shape, view.stride(), dtype=view.dtype, device=view.device)
+    return func(like, *args[1:], **kwargs)
 
 
 def _from_rows(cls: Any, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -111,7 +118,8 @@ def _reshape(cls: Any, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any])
         return NotImplemented
     if sizes[0] not in (-1, view.rows.total):
         return NotImplemented
-    return _wrap(cls, view, func(view.local, [view.rows.local, *sizes[1:]]))
+    local = func(view.local, [view.rows.local, *sizes[1:]])
+    return _wrap(view, local, func, args, kwargs)
 
 
 def _dims(view: Any, args: tuple[Any, ...], kwargs: dict[str, Any], names: tuple[str, ...]) -> Any:
@@ -134,9 +142,9 @@ def _along(cls: Any, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -
         return NotImplemented
     result = func(args[0].local, *args[1:], **kwargs)
     if isinstance(result, _T):
-        return _wrap(cls, args[0], result)
+        return _wrap(args[0], result, func, args, kwargs)
     if isinstance(result, tuple) and hasattr(type(result), "n_fields"):  # torch.return_types.max
-        return type(result)([_wrap(cls, args[0], item) for item in result])
+        return type(result)([_wrap(args[0], item, func, args, kwargs) for item in result])
     return NotImplemented
 
 
@@ -146,7 +154,7 @@ def _unsqueeze(cls: Any, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any
         return NotImplemented
     if dim == 0 or dim == -(args[0].ndim + 1):
         return NotImplemented
-    return _wrap(cls, args[0], func(args[0].local, dim))
+    return _wrap(args[0], func(args[0].local, dim), func, args, kwargs)
 
 
 def _permute(cls: Any, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -155,7 +163,7 @@ def _permute(cls: Any, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any])
     dims = _sizes(args)
     if not dims or dims[0] % args[0].ndim != 0:
         return NotImplemented
-    return _wrap(cls, args[0], func(args[0].local, *args[1:]))
+    return _wrap(args[0], func(args[0].local, *args[1:]), func, args, kwargs)
 
 
 def _transpose(cls: Any, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -163,17 +171,19 @@ def _transpose(cls: Any, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any
         return NotImplemented
     if any(d % args[0].ndim == 0 for d in args[1:]):
         return NotImplemented
-    return _wrap(cls, args[0], func(args[0].local, *args[1:]))
+    return _wrap(args[0], func(args[0].local, *args[1:]), func, args, kwargs)
 
 
-def _getitem(cls: Any, func: Any, args: tuple[Any, ...], _: dict[str, Any]) -> Any:
+def _getitem(cls: Any, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """``x[:, ...]`` with nothing but numbers, slices and None behind the full slice."""
     view, index = args
-    if not _has_rows(cls, view) or not isinstance(index, tuple) or index[0] != slice(None):
+    if not _has_rows(cls, view) or not isinstance(index, tuple) or not index:
+        return NotImplemented
+    if type(index[0]) is not slice or index[0] != slice(None):
         return NotImplemented
     if not all(i is None or i is Ellipsis or type(i) in (int, slice) for i in index[1:]):
         return NotImplemented
-    return _wrap(cls, view, func(view.local, index))
+    return _wrap(view, func(view.local, index), func, args, kwargs)
 
 
 def _pad(cls: Any, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -187,9 +197,16 @@ def _total(cls: Any, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -
     """``sum()`` and ``mean()`` over everything."""
     if len(args) != 1 or kwargs or not _has_rows(cls, args[0]):
         return NotImplemented
-    view = args[0]
+    view, mean = args[0], func in (_T.mean, torch.mean)
+    if _is_coarse(view) or (mean and not view.is_floating_point()):
+        return NotImplemented
     total = SumOut.apply(view.group, view.local.sum())
-    return total / view.numel() if func in (_T.mean, torch.mean) else total
+    return total / view.numel() if mean else total
+
+
+def _is_coarse(view: Any) -> bool:
+    """Whether sums of slices, each rounded to the type, say less than the sum of the whole."""
+    return bool(view.dtype in (torch.float16, torch.bfloat16))
 
 
 @cache
@@ -206,8 +223,10 @@ def _loss(cls: Any, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
     if old_style or given["reduction"] not in ("mean", "sum"):
         return NotImplemented
     views = [v for v in given.values() if _has_rows(cls, v)]
-    if not views:
+    if not views or _is_coarse(views[0]):
         return NotImplemented
+    if given.get("weight") is not None and func not in _WEIGHTED_SUMS:
+        return NotImplemented  # some divide by the sum of the weights
     for name, value in given.items():
         if isinstance(value, _T):
             if name in ("input", "target") and value.shape != views[0].shape:
@@ -219,6 +238,18 @@ def _loss(cls: Any, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
     given["reduction"] = "sum"
     total = SumOut.apply(views[0].group, func(*bound.args, **bound.kwargs))
     return total / views[0].numel() if mean else total
+
+
+_WEIGHTED_SUMS = (F.binary_cross_entropy, F.binary_cross_entropy_with_logits)
+
+
+def _flip(cls: Any, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    dims = _sizes(args)
+    if kwargs or dims is None or not _has_rows(cls, args[0]):
+        return NotImplemented
+    if any(dim % args[0].ndim == 0 for dim in dims):
+        return NotImplemented
+    return _rowwise(cls, func, args, kwargs)
 
 
 def _requires_grad_(_: Any, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -276,11 +307,12 @@ def _table() -> dict[Any, Rule]:
         _along,
         _methods(
             *("sum", "mean", "amax", "amin", "argmax", "argmin", "prod", "logsumexp", "cumsum"),
-            *("softmax", "log_softmax", "flatten", "squeeze", "flip", "max", "min", "all", "any"),
+            *("softmax", "log_softmax", "flatten", "squeeze", "max", "min", "all", "any"),
             "std",
             "var",
         ),
     )
+    add(_flip, _methods("flip"))
     add(_unsqueeze, _methods("unsqueeze"))
     add(_permute, _methods("permute"))
     add(_transpose, _methods("transpose"))

@@ -13,7 +13,7 @@ from torch import nn
 from pellucid.sync.exact.losses import TOTALS
 from pellucid.sync.exact.region import Narrow, Region, Replicate, entered
 from pellucid.sync.exact.rows import Rows, split_rows
-from pellucid.sync.exact.tree import map_leaves
+from pellucid.sync.exact.tree import leaves_of, map_leaves
 from pellucid.sync.exact.view import BatchView, whole_of
 from pellucid.transport.shared_memory import Group
 
@@ -92,6 +92,22 @@ class Call:
         if total < len(group.living):
             return None
         return split_rows(total, tuple(group.living), group.workers, group.index)
+
+    def on_copies(self) -> Call:
+        """The same call with copies of its tensors, for a trial to do with as it likes."""
+
+        def copied(leaf: Any) -> Any:
+            if isinstance(leaf, BatchView) and leaf.whole is None and leaf.local is not None:
+                return BatchView(leaf.group, leaf.rows, leaf.local.detach().clone())
+            return leaf.detach().clone() if isinstance(leaf, torch.Tensor) else leaf
+
+        inputs = map_leaves(copied, self.inputs)
+        return Call(self.original, self.module, inputs, leaves_of(inputs))
+
+    def versions(self) -> list[int]:
+        """Numbers that grow when the inputs are written to."""
+        tensors = (whole_of(leaf) for leaf in self.leaves if isinstance(leaf, torch.Tensor))
+        return [tensor._version for tensor in tensors]
 
     def whole(self) -> Any:
         """Run it on whole values."""

@@ -1,0 +1,13 @@
+"""Fixtures that more than one test file uses."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.like_python import LikePython
+
+
+@pytest.fixture(scope="session")
+def like_python(tmp_path_factory: pytest.TempPathFactory) -> LikePython:
+    """Runs programs under plain python and under pellucid; plain results are kept."""
+    return LikePython(tmp_path_factory.mktemp("like_python"))
