@@ -39,10 +39,10 @@ else
 endif
 
 test: $(STAMP)  ## run all tests (JOBS=2 at a time; those that need a GPU skip themselves without)
-	$(PY) -m pytest -n $(JOBS)
+	$(PY) -m pytest -n $(JOBS) --dist loadgroup
 
 test-fast: $(STAMP)  ## run the tests that take no more than a few seconds each
-	$(PY) -m pytest -n $(JOBS) -m 'not slow'
+	$(PY) -m pytest -n $(JOBS) --dist loadgroup -m 'not slow'
 
 check: $(STAMP)  ## format, lint, types, layers: what CI asks beside the tests
 	$(PY) -m ruff format --check $(LINTED)
