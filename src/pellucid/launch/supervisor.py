@@ -314,7 +314,12 @@ class Supervisor:
         if not waiting:
             return
         # one that has ended stays until the leader has, too
-        ended = [w for w in behind if sights[w].exit == 0 or sights[w].state == State.FINISHED]
+        stays = State.FINISHED
+        ended = [
+            w
+            for w in behind
+            if sights[w].exit == 0 or (sights[w].exit is None and sights[w].state == stays)
+        ]
         limit = self._patience(sights)
         if ended and idle >= DIVERGED_AFTER:
             places = {w: sights[w].place for w in self.living}
