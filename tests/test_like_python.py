@@ -14,6 +14,11 @@ import pytest
 
 from tests.like_python import LikePython, Program, programs
 
+# what is known to differ: a limit of exact mode that docs/exact.md names
+DIFFERENT = {
+    "console_print_outputs": "a printed output names the crossing as its grad_fn, not the last layer"
+}
+
 PROGRAMS = {program.name: program for program in programs()}
 
 
@@ -23,6 +28,8 @@ def cases() -> list[Any]:
     for k, program in enumerate(PROGRAMS.values()):
         for workers in (2, 3) if k % 4 == 0 else (2,):
             marks = [pytest.mark.xdist_group(program.name), pytest.mark.timeout(300)]
+            if program.name in DIFFERENT:
+                marks.append(pytest.mark.xfail(reason=DIFFERENT[program.name], strict=True))
             if workers > 2 or program.slow:
                 marks.append(pytest.mark.slow)
             found.append(
