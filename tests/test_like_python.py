@@ -15,9 +15,7 @@ import pytest
 from tests.like_python import LikePython, Program, programs
 
 # what is known to differ: a limit of exact mode that docs/exact.md names
-DIFFERENT = {
-    "console_print_outputs": "a printed output names the crossing as its grad_fn, not the last layer"
-}
+DIFFERENT = {"console_print_outputs": "a printed output names the crossing as grad_fn, not a layer"}
 
 PROGRAMS = {program.name: program for program in programs()}
 
