@@ -1,0 +1,1 @@
+"""Caffe's solvers: rates, update rules, the training loop, snapshots."""
