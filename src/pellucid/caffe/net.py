@@ -1,0 +1,362 @@
+"""A Caffe net as a module: the *trunk*, and its losses and measures, the *head*.
+
+[Note: trunk and head]
+``pellucid run`` divides the batch at the outermost call of a module that has parameters, and makes
+whole what comes out. So the trunk is one such module, and losses and measures, which see the whole
+batch, are a module of their own, without parameters: any normalisation of a loss is right.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pellucid.caffe.errors import CaffeError
+from pellucid.caffe.layers import REGISTRY, Layer, Shape
+from pellucid.caffe.proto import messages
+from pellucid.caffe.select import select
+
+__all__ = ["DATA_TYPES", "Head", "Net", "Outputs", "ParamInfo"]
+
+DATA_TYPES = frozenset(
+    ("Data", "ImageData", "HDF5Data", "MemoryData", "WindowData", "DummyData", "Input")
+)
+_REFUSED = {
+    "Python": "it runs Caffe's own Python interface. Write it as a torch module in a script",
+    "HDF5Output": "it writes a file in the middle of the net. Read the blob from the outputs instead",
+}
+
+
+@dataclass(frozen=True)
+class ParamInfo:
+    """One blob that the net learns, in Caffe's order.
+
+    Attributes:
+        name: its name for sharing, or ``layer.index``.
+        layer: name of the layer it belongs to.
+        index: among the layer's blobs.
+        parameter: the blob; a buffer where no gradient changes it (BatchNorm).
+        lr_mult: times the solver's rate.
+        decay_mult: times the solver's weight decay.
+        owner: index of the blob whose values it shares, None if it has its own.
+    """
+
+    name: str
+    layer: str
+    index: int
+    parameter: Tensor
+    lr_mult: float
+    decay_mult: float
+    owner: int | None
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a pass through a net gives.
+
+    Attributes:
+        loss: the weighted sum of the losses, a scalar.
+        blobs: the net's outputs by name, in its order.
+        weights: the loss weight of each, 0 where it is none.
+    """
+
+    loss: Tensor
+    blobs: dict[str, Tensor]
+    weights: dict[str, float]
+
+
+class Net(nn.Module):
+    """A net built of a NetParameter: called with the data's blobs, it gives what the head needs.
+
+    Args:
+        param: the net, of today's format.
+        phase: TRAIN or TEST.
+        level: for the rules of its layers.
+        stages: for the rules of its layers.
+        data_shapes: shapes of the tops of its data layers, by name.
+        seed: of the fillers; random if None.
+
+    Attributes:
+        data_layers: its layers that read data, in order; they are not part of the module.
+        head: its losses and measures.
+        shapes: of all blobs.
+        params: the learned blobs, in Caffe's order.
+
+    Raises:
+        CaffeError: the net cannot be built; names the layer and the remedy.
+    """
+
+    def __init__(
+        self,
+        param: Any,
+        phase: str = "TRAIN",
+        *,
+        data_shapes: Mapping[str, Shape],
+        level: int = 0,
+        stages: tuple[str, ...] = (),
+        seed: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.param = select(param, phase, level, stages)
+        self.phase = phase
+        self._generator = torch.Generator()
+        if seed is None:
+            self._generator.seed()
+        else:
+            self._generator.manual_seed(seed)
+        self.shapes: dict[str, Shape] = {}
+        self.data_layers: list[Any] = []
+        self.layers = nn.ModuleDict()
+        heads: list[Layer] = []
+        self._trunk: list[Layer] = []
+        self._of_head: set[str] = set()
+        self._used: set[str] = set()
+        self._loss_weights: dict[str, float] = {}
+        self.params: list[ParamInfo] = []
+        names: set[str] = set()
+        for layer in self.param.layer:
+            if layer.name in names:
+                msg = f"two layers are called {layer.name!r}: names must differ"
+                raise CaffeError(msg)
+            names.add(layer.name)
+            if layer.type in DATA_TYPES:
+                self._add_data(layer, data_shapes)
+            else:
+                self._add(layer, heads)
+        outputs = [name for name in self.shapes if name not in self._used]
+        self._hand_over = self._crossing(heads, outputs)
+        self.head = Head(heads, outputs, self._loss_weights)
+        self._freeze()
+
+    # building
+
+    def _add_data(self, layer: Any, data_shapes: Mapping[str, Shape]) -> None:
+        self.data_layers.append(layer)
+        for top in layer.top:
+            if top not in data_shapes:
+                msg = f"layer {layer.name!r} ({layer.type}): the shape of its top {top!r} is unknown"
+                raise CaffeError(msg)
+            self.shapes[top] = tuple(data_shapes[top])
+
+    def _add(self, param: Any, heads: list[Layer]) -> None:
+        kind = self._kind(param)
+        for bottom in param.bottom:
+            if bottom not in self.shapes:
+                near = difflib.get_close_matches(bottom, self.shapes, n=1)
+                hint = f" Did you mean {near[0]!r}?" if near else ""
+                msg = (
+                    f"layer {param.name!r} ({param.type}): its bottom {bottom!r} is the top of no "
+                    f"layer before it (a net must not be cyclic).{hint}"
+                )
+                raise CaffeError(msg)
+        bottoms = [self.shapes[name] for name in param.bottom]
+        layer = kind(param, bottoms, self.phase, self._generator)
+        tops = self._infer(layer, bottoms)
+        if len(tops) != len(param.top) and not (tops and not param.top):
+            layer.refuse(f"it has {len(param.top)} tops and gives {len(tops)}")
+        self._share(layer)
+        weights = list(param.loss_weight) or [layer.loss_weight, *[0.0] * (len(tops) - 1)]
+        if len(weights) != len(tops):
+            layer.refuse(f"{len(weights)} loss weights for {len(tops)} tops")
+        is_head = (
+            layer.is_head or any(weights) or any(name in self._of_head for name in param.bottom)
+        )
+        self._used.update(param.bottom)
+        for name, shape, weight in zip(param.top, tops, weights, strict=False):
+            if name in self.shapes and name not in param.bottom:
+                layer.refuse(f"its top {name!r} is already the top of a layer before it")
+            self.shapes[name] = shape
+            self._used.discard(name)
+            self._loss_weights[name] = weight
+            if is_head:
+                self._of_head.add(name)
+        if is_head:
+            if layer.blobs():
+                layer.refuse("it learns from a loss's output, which is not supported")
+            heads.append(layer)
+        else:
+            self._trunk.append(layer)
+            self.layers[param.name.replace(".", "_")] = layer
+
+    def _kind(self, param: Any) -> type[Layer]:
+        if param.type in REGISTRY:
+            return REGISTRY[param.type]
+        known = sorted({*REGISTRY, *DATA_TYPES})
+        near = difflib.get_close_matches(param.type, known, n=1)
+        why = _REFUSED.get(param.type) or (
+            f"unknown type. Did you mean {near[0]!r}?" if near else f"unknown type; known are {known}"
+        )
+        msg = f"layer {param.name!r} ({param.type}): {why}"
+        raise CaffeError(msg)
+
+    def _infer(self, layer: Layer, bottoms: list[Shape]) -> list[Shape]:
+        """Shapes of a layer's tops: it is run without data."""
+        blobs = {name: torch.empty_like(v, device="meta") for name, v in layer.state_dict().items()}
+        buffers = {name: torch.empty_like(v, device="meta") for name, v in layer.named_buffers()}
+        inputs = tuple(torch.empty(shape, device="meta") for shape in bottoms)
+        try:
+            with torch.no_grad():
+                tops = torch.func.functional_call(layer, {**blobs, **buffers}, inputs)
+        except (RuntimeError, ValueError, IndexError) as error:
+            layer.refuse(f"it does not fit bottoms of shapes {bottoms}: {str(error).splitlines()[0]}")
+        tops = tops if isinstance(tops, tuple) else (tops,)
+        return [tuple(top.shape) for top in tops]
+
+    def _share(self, layer: Layer) -> None:
+        """Note a layer's blobs; where one has the name of one before, they become the same."""
+        specs = layer.param.param
+        blobs = layer.blobs()
+        if len(specs) > len(blobs):
+            layer.refuse(f"{len(specs)} param blocks for {len(blobs)} blobs")
+        for index, blob in enumerate(blobs):
+            spec = specs[index] if index < len(specs) else messages.ParamSpec()
+            name = spec.name or f"{layer.param.name}.{index}"
+            owner = next((k for k, p in enumerate(self.params) if p.name == name), None)
+            lr_mult, decay_mult = spec.lr_mult, spec.decay_mult
+            if not isinstance(blob, nn.Parameter):
+                lr_mult = decay_mult = 0.0
+            if owner is not None:
+                theirs = self.params[owner].parameter
+                permissive = spec.share_mode == 1 and theirs.numel() == blob.numel()
+                if theirs.shape != blob.shape and not permissive:
+                    layer.refuse(
+                        f"blob {name!r} has shape {tuple(blob.shape)}, but that of layer "
+                        f"{self.params[owner].layer!r} has {tuple(theirs.shape)}"
+                    )
+                if theirs.shape != blob.shape:
+                    layer.refuse("blobs of different shape cannot be shared (share_mode PERMISSIVE)")
+                setattr(layer, f"blob{index}", theirs)
+                blob = theirs
+                for field in ("lr_mult", "decay_mult"):
+                    given = spec.HasField(field)
+                    if given and getattr(spec, field) != getattr(self.params[owner], field):
+                        layer.refuse(f"blob {name!r} is shared with two values of {field}")
+            self.params.append(
+                ParamInfo(name, layer.param.name, index, blob, lr_mult, decay_mult, owner)
+            )
+
+    def _crossing(self, heads: Iterable[Layer], outputs: Iterable[str]) -> list[str]:
+        """Blobs of the trunk that the head needs."""
+        needed = {name for layer in heads for name in layer.param.bottom} | set(outputs)
+        made = {name for layer in self._trunk for name in layer.param.top}
+        return sorted(needed & made)
+
+    def _freeze(self) -> None:
+        """What has a rate of 0 needs no gradient."""
+        for info in self.params:
+            if isinstance(info.parameter, nn.Parameter) and info.owner is None:
+                info.parameter.requires_grad_(info.lr_mult != 0)
+
+    # running
+
+    def inputs(self, data: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Those of the data's blobs that the trunk reads."""
+        read = {name for layer in self._trunk for name in layer.param.bottom}
+        return {name: blob for name, blob in data.items() if name in read}
+
+    def forward(self, blobs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Run the trunk.
+
+        Args:
+            blobs: the data's blobs that it reads, see `inputs`.
+
+        Returns:
+            Its blobs that the head needs.
+        """
+        blobs = dict(blobs)
+        for layer in self._trunk:
+            tops = layer(*[blobs[name] for name in layer.param.bottom])
+            tops = tops if isinstance(tops, tuple) else (tops,)
+            blobs.update(zip(layer.param.top, tops, strict=False))
+        return {name: blobs[name] for name in self._hand_over}
+
+    def run(self, data: Mapping[str, Tensor]) -> Outputs:
+        """Trunk and head on the blobs of all data layers."""
+        return self.head({**data, **self(self.inputs(data))})
+
+    # weights
+
+    @property
+    def parameter_count(self) -> int:
+        """Learned values, shared ones counted once."""
+        return sum(math.prod(p.parameter.shape) for p in self.params if p.owner is None)
+
+    def layer_blobs(self) -> dict[str, list[Tensor]]:
+        """The blobs of each layer that has some, by its name, in order."""
+        return {layer.param.name: layer.blobs() for layer in self._trunk if layer.blobs()}
+
+    def share_weights(self, other: Net) -> None:
+        """Use another net's blobs in layers of the same name (test nets use the train net's).
+
+        Raises:
+            CaffeError: shapes differ.
+        """
+        theirs = {layer.param.name: layer for layer in other._trunk}
+        replaced: dict[int, Tensor] = {}
+        for layer in self._trunk:
+            source = theirs.get(layer.param.name)
+            if source is None:
+                continue
+            for name, mine, its in zip(
+                layer._blob_names, layer.blobs(), source.blobs(), strict=False
+            ):
+                if mine.shape != its.shape:
+                    layer.refuse(
+                        f"its blob of shape {tuple(mine.shape)} cannot share the training net's of "
+                        f"shape {tuple(its.shape)}"
+                    )
+                replaced[id(mine)] = its
+                setattr(layer, name, its)
+        self.params = [
+            ParamInfo(
+                p.name, p.layer, p.index, replaced.get(id(p.parameter), p.parameter),
+                p.lr_mult, p.decay_mult, p.owner,
+            )
+            for p in self.params
+        ]
+
+
+class Head(nn.Module):
+    """The losses and measures of a net, on whole batches.
+
+    Args:
+        layers: in order.
+        outputs: names of the net's outputs.
+        weights: loss weights by name of the blob.
+    """
+
+    def __init__(self, layers: list[Layer], outputs: list[str], weights: dict[str, float]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+        self._outputs = outputs
+        self._weights = weights
+
+    def forward(self, blobs: Mapping[str, Tensor]) -> Outputs:
+        """Run them.
+
+        Args:
+            blobs: of the data and of the trunk.
+        """
+        known = dict(blobs)
+        losses: list[Tensor] = []
+        for module in self.layers:
+            param: Any = module.param
+            tops = module(*[known[name] for name in param.bottom])
+            tops = tops if isinstance(tops, tuple) else (tops,)
+            known.update(zip(param.top, tops, strict=False))
+            names = list(param.top) or [""]
+            weights = [self._weights.get(name, 0.0) for name in names]
+            if not param.top:  # a loss nobody named counts all the same
+                weights = list(param.loss_weight) or [1.0]
+            for top, weight in zip(tops, weights, strict=False):
+                if weight:
+                    losses.append(top.sum() * weight)
+        loss = sum(losses[1:], losses[0]) if losses else torch.zeros(())
+        shown = {name: known[name] for name in self._outputs if name in known}
+        return Outputs(loss, shown, {name: self._weights.get(name, 0.0) for name in shown})
