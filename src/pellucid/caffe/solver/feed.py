@@ -1,0 +1,62 @@
+"""A net and the batches it is fed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+__all__ = ["Feed", "Outputs"]
+
+
+class Outputs(Protocol):
+    """What the head of a net gives.
+
+    Attributes:
+        loss: the weighted sum of all losses, without dimensions.
+        blobs: the net's outputs by name, in the net's order.
+        weights: the loss weight of an output; 0 for what is no loss.
+    """
+
+    loss: Tensor
+    blobs: Mapping[str, Tensor]
+    weights: Mapping[str, float]
+
+
+class Feed:
+    """Runs a net on its data layers' batches.
+
+    Args:
+        net: has parameters; what it gives goes to its `head`, which has none.
+        batches: of each data layer; they do not end.
+        device: where the net is.
+        dtype: what it computes in.
+    """
+
+    def __init__(
+        self,
+        net: Any,
+        batches: Sequence[Iterator[Mapping[str, Tensor]]],
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.net = net
+        self._batches = batches
+        self._device = device
+        self._dtype = dtype
+
+    def forward(self) -> Outputs:
+        """The outputs on the next batch."""
+        blobs = {
+            top: self._placed(blob)
+            for source in self._batches
+            for top, blob in next(source).items()
+        }
+        outputs: Outputs = self.net.head(self.net(blobs))
+        return outputs
+
+    def _placed(self, blob: Tensor) -> Tensor:
+        dtype = self._dtype if blob.is_floating_point() else None
+        return blob.to(device=self._device, dtype=dtype, non_blocking=True)
