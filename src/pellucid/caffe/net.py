@@ -39,21 +39,29 @@ class ParamInfo:
 
     Attributes:
         name: its name for sharing, or ``layer.index``.
-        layer: name of the layer it belongs to.
+        module: the layer it belongs to.
         index: among the layer's blobs.
-        parameter: the blob; a buffer where no gradient changes it (BatchNorm).
         lr_mult: times the solver's rate.
         decay_mult: times the solver's weight decay.
         owner: index of the blob whose values it shares, None if it has its own.
     """
 
     name: str
-    layer: str
+    module: Layer
     index: int
-    parameter: Tensor
     lr_mult: float
     decay_mult: float
     owner: int | None
+
+    @property
+    def layer(self) -> str:
+        """Name of the layer it belongs to."""
+        return str(self.module.param.name)
+
+    @property
+    def parameter(self) -> Tensor:
+        """The blob; a buffer where no gradient changes it (BatchNorm)."""
+        return self.module.blobs()[self.index]
 
 
 @dataclass(frozen=True)
@@ -81,6 +89,7 @@ class Net(nn.Module):
         stages: for the rules of its layers.
         data_shapes: shapes of the tops of its data layers, by name.
         seed: of the fillers; random if None.
+        dtype: of the blobs.
 
     Attributes:
         data_layers: its layers that read data, in order; they are not part of the module.
@@ -101,6 +110,7 @@ class Net(nn.Module):
         level: int = 0,
         stages: tuple[str, ...] = (),
         seed: int | None = None,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
         self.param = select(param, phase, level, stages)
@@ -133,6 +143,7 @@ class Net(nn.Module):
         self._hand_over = self._crossing(heads, outputs)
         self.head = Head(heads, outputs, self._loss_weights)
         self._freeze()
+        self.to(dtype)
 
     # building
 
@@ -232,13 +243,12 @@ class Net(nn.Module):
                 if theirs.shape != blob.shape:
                     layer.refuse("blobs of different shape cannot be shared (share_mode PERMISSIVE)")
                 setattr(layer, f"blob{index}", theirs)
-                blob = theirs
                 for field in ("lr_mult", "decay_mult"):
                     given = spec.HasField(field)
                     if given and getattr(spec, field) != getattr(self.params[owner], field):
                         layer.refuse(f"blob {name!r} is shared with two values of {field}")
             self.params.append(
-                ParamInfo(name, layer.param.name, index, blob, lr_mult, decay_mult, owner)
+                ParamInfo(name, layer, index, lr_mult, decay_mult, owner)
             )
 
     def _crossing(self, heads: Iterable[Layer], outputs: Iterable[str]) -> list[str]:
@@ -298,7 +308,6 @@ class Net(nn.Module):
             CaffeError: shapes differ.
         """
         theirs = {layer.param.name: layer for layer in other._trunk}
-        replaced: dict[int, Tensor] = {}
         for layer in self._trunk:
             source = theirs.get(layer.param.name)
             if source is None:
@@ -311,15 +320,7 @@ class Net(nn.Module):
                         f"its blob of shape {tuple(mine.shape)} cannot share the training net's of "
                         f"shape {tuple(its.shape)}"
                     )
-                replaced[id(mine)] = its
                 setattr(layer, name, its)
-        self.params = [
-            ParamInfo(
-                p.name, p.layer, p.index, replaced.get(id(p.parameter), p.parameter),
-                p.lr_mult, p.decay_mult, p.owner,
-            )
-            for p in self.params
-        ]
 
 
 class Head(nn.Module):
