@@ -35,6 +35,9 @@ class Outputs:
 
 
 class Head(nn.Module):
+    def run(self, blobs: dict[str, Tensor]) -> Outputs:
+        return self.head({**blobs, **self(blobs)})
+
     def forward(self, blobs: dict[str, Tensor]) -> Outputs:
         loss = nn.functional.cross_entropy(blobs["ip"], blobs["label"])
         right = (blobs["ip"].argmax(1) == blobs["label"]).to(loss.dtype).mean()
@@ -44,7 +47,7 @@ class Head(nn.Module):
 class Net(nn.Module):
     """One hidden layer, with dropout so that random numbers matter."""
 
-    name = "Tiny"
+    param = messages.NetParameter(name="Tiny")
 
     def __init__(self, seed: int = 0) -> None:
         super().__init__()
@@ -52,12 +55,15 @@ class Net(nn.Module):
             torch.manual_seed(seed)
             self.one, self.two = nn.Linear(5, 6), nn.Linear(6, 3)
         self.drop = nn.Dropout(0.3)
-        self.head = Head()
+        self.head: Callable[[dict[str, Tensor]], Outputs] = Head()
         self.params = [Blob(name, p) for name, p in self.named_parameters()]
+
+    def run(self, blobs: dict[str, Tensor]) -> Outputs:
+        return self.head({**blobs, **self(blobs)})
 
     def forward(self, blobs: dict[str, Tensor]) -> dict[str, Tensor]:
         hidden = self.drop(torch.relu(self.one(blobs["data"])))
-        return {**blobs, "ip": self.two(hidden)}
+        return {"ip": self.two(hidden)}
 
 
 def batches(start: int, seed: int) -> Iterator[dict[str, Tensor]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from pellucid import __version__
+from pellucid.cli.caffe import caffe
 from pellucid.cli.doctor import doctor
 from pellucid.cli.run import run
 
@@ -19,3 +20,4 @@ def main() -> None:
 
 main.add_command(run)
 main.add_command(doctor)
+main.add_command(caffe)

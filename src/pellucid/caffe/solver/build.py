@@ -14,7 +14,7 @@ import torch
 from pellucid.caffe.data import source
 from pellucid.caffe.errors import CaffeError
 from pellucid.caffe.log import LOGGER
-from pellucid.caffe.net import Net
+from pellucid.caffe.net import DATA_TYPES, Net
 from pellucid.caffe.proto import read_net, read_solver
 from pellucid.caffe.select import select
 from pellucid.caffe.solver.feed import Feed
@@ -92,7 +92,7 @@ def build_net(
     shapes: dict[str, tuple[int, ...]] = {}
     sources = []
     for layer in chosen.layer:
-        if not layer.bottom and layer.type.endswith("Data"):
+        if layer.type in DATA_TYPES:
             sources.append(source(layer, state.phase, seed=seed))
             shapes |= sources[-1].shapes
     net = Net(
@@ -102,9 +102,8 @@ def build_net(
         stages=state.stages,
         data_shapes=shapes,
         seed=seed,
-        dtype=dtype,
     )
-    return BuiltNet(net.to(device), sources)
+    return BuiltNet(net.to(device=device, dtype=dtype), sources)
 
 
 def device_named(name: str, *, on_cpu: bool = False) -> torch.device:

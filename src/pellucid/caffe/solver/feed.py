@@ -20,16 +20,21 @@ class Outputs(Protocol):
         weights: the loss weight of an output; 0 for what is no loss.
     """
 
-    loss: Tensor
-    blobs: Mapping[str, Tensor]
-    weights: Mapping[str, float]
+    @property
+    def loss(self) -> Tensor: ...  # noqa: D102 - the class says it
+
+    @property
+    def blobs(self) -> Mapping[str, Tensor]: ...  # noqa: D102
+
+    @property
+    def weights(self) -> Mapping[str, float]: ...  # noqa: D102
 
 
 class Feed:
     """Runs a net on its data layers' batches.
 
     Args:
-        net: has parameters; what it gives goes to its `head`, which has none.
+        net: its `run` gives the outputs on blobs.
         batches: of each data layer; they do not end.
         device: where the net is.
         dtype: what it computes in.
@@ -54,7 +59,7 @@ class Feed:
             for source in self._batches
             for top, blob in next(source).items()
         }
-        outputs: Outputs = self.net.head(self.net(blobs))
+        outputs: Outputs = self.net.run(blobs)
         return outputs
 
     def _placed(self, blob: Tensor) -> Tensor:

@@ -88,7 +88,7 @@ class Training:
     def solve(self) -> None:
         """Train to the end, or until a signal stops it."""
         param = self.param
-        LOGGER.info("Solving %s", self.feed.net.name)
+        LOGGER.info("Solving %s", self.feed.net.param.name)
         LOGGER.info("Learning Rate Policy: %s", param.lr_policy)
         self._displayed = (self.iteration, self.clock())
         while self.iteration < param.max_iter and not self._stopping:

@@ -35,8 +35,11 @@ HDF5_SUFFIX: Final = ".h5"
 class Blob(Protocol):
     """A learnable blob of a net: a parameter, or a buffer such as a running mean."""
 
-    name: str
-    parameter: torch.Tensor
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def parameter(self) -> torch.Tensor: ...
 
 
 class Weights(Protocol):
