@@ -36,7 +36,8 @@ class Outputs:
 
 class Head(nn.Module):
     def run(self, blobs: dict[str, Tensor]) -> Outputs:
-        return self.head({**blobs, **self(blobs)})
+        outputs: Outputs = self.head({**blobs, **self(blobs)})
+        return outputs
 
     def forward(self, blobs: dict[str, Tensor]) -> Outputs:
         loss = nn.functional.cross_entropy(blobs["ip"], blobs["label"])
@@ -47,6 +48,7 @@ class Head(nn.Module):
 class Net(nn.Module):
     """One hidden layer, with dropout so that random numbers matter."""
 
+    head: Head
     param = messages.NetParameter(name="Tiny")
 
     def __init__(self, seed: int = 0) -> None:
@@ -55,11 +57,12 @@ class Net(nn.Module):
             torch.manual_seed(seed)
             self.one, self.two = nn.Linear(5, 6), nn.Linear(6, 3)
         self.drop = nn.Dropout(0.3)
-        self.head: Callable[[dict[str, Tensor]], Outputs] = Head()
+        self.head = Head()
         self.params = [Blob(name, p) for name, p in self.named_parameters()]
 
     def run(self, blobs: dict[str, Tensor]) -> Outputs:
-        return self.head({**blobs, **self(blobs)})
+        outputs: Outputs = self.head({**blobs, **self(blobs)})
+        return outputs
 
     def forward(self, blobs: dict[str, Tensor]) -> dict[str, Tensor]:
         hidden = self.drop(torch.relu(self.one(blobs["data"])))

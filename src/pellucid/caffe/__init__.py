@@ -1,1 +1,1 @@
-"""Caffe's solvers and nets as ordinary PyTorch programs."""
+"""Caffe's solvers and nets, as ordinary PyTorch programs."""

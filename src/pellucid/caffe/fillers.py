@@ -70,7 +70,9 @@ def _gaussian(values: Tensor, filler: Any, generator: torch.Generator) -> None:
 def _bilinear(values: Tensor) -> None:
     """Weights of a deconvolution that interpolates."""
     if values.ndim != 4 or values.shape[2] != values.shape[3]:  # noqa: PLR2004 - images
-        msg = f"the bilinear filler needs a square kernel, not a blob of shape {tuple(values.shape)}"
+        msg = (
+            f"the bilinear filler needs a square kernel, not a blob of shape {tuple(values.shape)}"
+        )
         raise CaffeError(msg)
     size = values.shape[3]
     factor = math.ceil(size / 2.0)

@@ -151,7 +151,9 @@ class Net(nn.Module):
         self.data_layers.append(layer)
         for top in layer.top:
             if top not in data_shapes:
-                msg = f"layer {layer.name!r} ({layer.type}): the shape of its top {top!r} is unknown"
+                msg = (
+                    f"layer {layer.name!r} ({layer.type}): the shape of its top {top!r} is unknown"
+                )
                 raise CaffeError(msg)
             self.shapes[top] = tuple(data_shapes[top])
 
@@ -201,7 +203,9 @@ class Net(nn.Module):
         known = sorted({*REGISTRY, *DATA_TYPES})
         near = difflib.get_close_matches(param.type, known, n=1)
         why = _REFUSED.get(param.type) or (
-            f"unknown type. Did you mean {near[0]!r}?" if near else f"unknown type; known are {known}"
+            f"unknown type. Did you mean {near[0]!r}?"
+            if near
+            else f"unknown type; known are {known}"
         )
         msg = f"layer {param.name!r} ({param.type}): {why}"
         raise CaffeError(msg)
@@ -215,7 +219,9 @@ class Net(nn.Module):
             with torch.no_grad():
                 tops = torch.func.functional_call(layer, {**blobs, **buffers}, inputs)
         except (RuntimeError, ValueError, IndexError) as error:
-            layer.refuse(f"it does not fit bottoms of shapes {bottoms}: {str(error).splitlines()[0]}")
+            layer.refuse(
+                f"it does not fit bottoms of shapes {bottoms}: {str(error).splitlines()[0]}"
+            )
         tops = tops if isinstance(tops, tuple) else (tops,)
         return [tuple(top.shape) for top in tops]
 
@@ -241,15 +247,15 @@ class Net(nn.Module):
                         f"{self.params[owner].layer!r} has {tuple(theirs.shape)}"
                     )
                 if theirs.shape != blob.shape:
-                    layer.refuse("blobs of different shape cannot be shared (share_mode PERMISSIVE)")
+                    layer.refuse(
+                        "blobs of different shape cannot be shared (share_mode PERMISSIVE)"
+                    )
                 setattr(layer, f"blob{index}", theirs)
                 for field in ("lr_mult", "decay_mult"):
                     given = spec.HasField(field)
                     if given and getattr(spec, field) != getattr(self.params[owner], field):
                         layer.refuse(f"blob {name!r} is shared with two values of {field}")
-            self.params.append(
-                ParamInfo(name, layer, index, lr_mult, decay_mult, owner)
-            )
+            self.params.append(ParamInfo(name, layer, index, lr_mult, decay_mult, owner))
 
     def _crossing(self, heads: Iterable[Layer], outputs: Iterable[str]) -> list[str]:
         """Blobs of the trunk that the head needs."""

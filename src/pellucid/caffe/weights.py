@@ -34,18 +34,22 @@ def load_weights(net: Net, path: str | Path) -> list[str]:
     Raises:
         CaffeError: the file cannot be read, or a blob's shape differs.
     """
+    owned = {(p.layer, p.index) for p in net.params if p.owner is None}
     found = _read_hdf5(path) if str(path).endswith(".h5") else _read_binary(path)
     given = []
     for name, blobs in net.layer_blobs().items():
         if name not in found:
             continue
-        if len(found[name]) != len(blobs):
+        # HDF5 files hold shared blobs once, with the layer that owns them
+        wanted = {k for k in range(len(blobs)) if (name, k) in owned or k in found[name]}
+        if set(found[name]) != wanted:
             msg = (
                 f"{path}: layer {name!r} has {len(found[name])} blobs there and {len(blobs)} in the "
                 f"net. To train that layer anew, give it another name"
             )
             raise CaffeError(msg)
-        for index, (blob, values) in enumerate(zip(blobs, found[name], strict=True)):
+        for index, values in found[name].items():
+            blob = blobs[index]
             if not _same(values.shape, tuple(blob.shape)):
                 msg = (
                     f"{path}: blob {index} of layer {name!r} has shape {values.shape} there and "
@@ -88,26 +92,26 @@ def _same(there: tuple[int, ...], here: tuple[int, ...]) -> bool:
     return len(there) == old and there == padded and math.prod(there) == math.prod(here)
 
 
-def _read_binary(path: str | Path) -> dict[str, list[np.ndarray]]:
+def _read_binary(path: str | Path) -> dict[str, dict[int, np.ndarray]]:
     proto = upgrade_net(read_binary(path, messages.NetParameter), str(path))
     return {
-        layer.name: [
-            blob_to_array(blob, f"{path}: blob {k} of layer {layer.name!r}")
+        layer.name: {
+            k: blob_to_array(blob, f"{path}: blob {k} of layer {layer.name!r}")
             for k, blob in enumerate(layer.blobs)
-        ]
+        }
         for layer in proto.layer
         if layer.blobs
     }
 
 
-def _read_hdf5(path: str | Path) -> dict[str, list[np.ndarray]]:
+def _read_hdf5(path: str | Path) -> dict[str, dict[int, np.ndarray]]:
     import h5py  # type: ignore[import-untyped]
 
     try:
         with h5py.File(path, "r") as file:
             data = file["data"]
             return {
-                name: [np.asarray(layer[str(k)]) for k in range(len(layer))]
+                name: {int(k): np.asarray(values) for k, values in layer.items()}
                 for name, layer in data.items()
                 if len(layer)
             }

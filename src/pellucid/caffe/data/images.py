@@ -35,9 +35,7 @@ def decode_image(data: bytes, name: str, *, color: bool | None = None) -> np.nda
         raise CaffeError(msg) from error
 
 
-def read_image(
-    path: str | Path, *, color: bool, height: int = 0, width: int = 0
-) -> np.ndarray:
+def read_image(path: str | Path, *, color: bool, height: int = 0, width: int = 0) -> np.ndarray:
     """Read a picture from a file, resized if height and width are given.
 
     Raises:

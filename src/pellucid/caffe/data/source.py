@@ -103,7 +103,9 @@ def _batch_size(layer: Any, size: int) -> int:
 class _Images(Dataset[Batch]):
     """Transformed images and their labels, by position."""
 
-    def __init__(self, records: Any, transform: Transform, tops: Sequence[str], order: _Order) -> None:
+    def __init__(
+        self, records: Any, transform: Transform, tops: Sequence[str], order: _Order
+    ) -> None:
         self._records = records
         self._transform = transform
         self._tops = list(tops)
@@ -185,7 +187,9 @@ def _data(layer: Any, phase: str, seed: int, root: str) -> Source:
         color = True
     elif layer.transform_param.force_gray:
         color = False
-    path = p.source if p.source.startswith("/") else f"{root}/{p.source}" if root != "." else p.source
+    path = (
+        p.source if p.source.startswith("/") else f"{root}/{p.source}" if root != "." else p.source
+    )
     return _of_images(Datums(open_store(path, backend), color), layer, phase, seed, root, p)
 
 
@@ -221,9 +225,12 @@ def _hdf5_data(layer: Any, phase: str, seed: int, root: str) -> Source:
 class _Dummy(Dataset[Batch]):
     """Rows of filled blobs; constants stay, random ones are drawn by position."""
 
-    def __init__(self, shapes: dict[str, tuple[int, ...]], fillers: Sequence[Any], seed: int) -> None:
+    def __init__(
+        self, shapes: dict[str, tuple[int, ...]], fillers: Sequence[Any], seed: int
+    ) -> None:
         self._rows = {
-            top: (shape[1:], filler) for (top, shape), filler in zip(shapes.items(), fillers, strict=True)
+            top: (shape[1:], filler)
+            for (top, shape), filler in zip(shapes.items(), fillers, strict=True)
         }
         self._seed = seed
 
@@ -245,7 +252,9 @@ def _dummy_data(layer: Any, phase: str, seed: int, root: str) -> Source:
     )
     fillers = list(p.data_filler) or [messages.FillerParameter()]
     if len(given) not in (1, len(tops)) or len(fillers) not in (1, len(tops)):
-        msg = f"layer {layer.name!r}: give one shape and filler, or one for each of {len(tops)} tops"
+        msg = (
+            f"layer {layer.name!r}: give one shape and filler, or one for each of {len(tops)} tops"
+        )
         raise CaffeError(msg)
     every = given * len(tops) if len(given) == 1 else given
     shapes = dict(zip(tops, every, strict=True))

@@ -58,7 +58,9 @@ class SoftmaxWithLoss(_Loss):
             self.refuse("a third bottom with weights is not supported")
         places = math.prod(bottoms[0]) // bottoms[0][self.dim]
         if math.prod(bottoms[1]) != places:
-            self.refuse(f"{places} predictions of {bottoms[0]} need as many labels, not {bottoms[1]}")
+            self.refuse(
+                f"{places} predictions of {bottoms[0]} need as many labels, not {bottoms[1]}"
+            )
 
     def forward(self, scores: Tensor, labels: Tensor) -> Any:
         """The loss."""
@@ -209,7 +211,9 @@ class Accuracy(Layer):
         self.dim = self.axis(p.axis, len(bottoms[0]))
         places = math.prod(bottoms[0]) // bottoms[0][self.dim]
         if math.prod(bottoms[1]) != places:
-            self.refuse(f"{places} predictions of {bottoms[0]} need as many labels, not {bottoms[1]}")
+            self.refuse(
+                f"{places} predictions of {bottoms[0]} need as many labels, not {bottoms[1]}"
+            )
         if p.top_k > bottoms[0][self.dim]:
             self.refuse(f"top_k {p.top_k} of only {bottoms[0][self.dim]} classes")
 
@@ -230,5 +234,3 @@ class Accuracy(Layer):
             return share
         classes = F.one_hot(safe, flat.shape[1]).to(scores.dtype) * counted[:, None]
         return share, (classes * right[:, None]).sum(0) / classes.sum(0).clamp(min=1)
-
-

@@ -105,5 +105,3 @@ class LSTMUnit(Layer):
         """Cell and hidden state, (1, N, D) each."""
         hidden, cell = _unit(gates, cell, cont.to(gates.dtype)[..., None])
         return cell, hidden
-
-

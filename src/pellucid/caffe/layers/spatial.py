@@ -49,7 +49,9 @@ class Convolution(Layer):
         self.group = p.group
         channels, outputs = shape[1], p.num_output
         if not outputs or channels % p.group or outputs % p.group:
-            self.refuse(f"{channels} channels to {outputs} outputs cannot be done in {p.group} groups")
+            self.refuse(
+                f"{channels} channels to {outputs} outputs cannot be done in {p.group} groups"
+            )
         self.learn(self.weight_shape(channels, outputs, kernel), p.weight_filler)
         if p.bias_term:
             self.learn((outputs,), p.bias_filler)
@@ -199,7 +201,10 @@ class Pooling(Layer):
 
     def _stochastic(self, x: Tensor) -> Tensor:
         """Zeiler and Fergus 2013: a value drawn by its size; at test, their weighted mean."""
-        outs = [-(-(n - k) // s) + 1 for n, k, s in zip(x.shape[2:], self.kernel, self.stride, strict=True)]
+        outs = [
+            -(-(n - k) // s) + 1
+            for n, k, s in zip(x.shape[2:], self.kernel, self.stride, strict=True)
+        ]
         behind = [
             max((o - 1) * s + k - n, 0)
             for n, k, s, o in zip(x.shape[2:], self.kernel, self.stride, outs, strict=True)

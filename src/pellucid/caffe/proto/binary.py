@@ -55,7 +55,9 @@ def blob_to_array(blob: Any, name: str = "blob") -> np.ndarray:
         CaffeError: the number of values does not fit the shape.
     """
     double = len(blob.double_data) > 0
-    values = np.array(blob.double_data if double else blob.data, np.float64 if double else np.float32)
+    values = np.array(
+        blob.double_data if double else blob.data, np.float64 if double else np.float32
+    )
     if blob.HasField("shape"):
         shape = tuple(blob.shape.dim)
     else:

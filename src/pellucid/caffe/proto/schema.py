@@ -229,6 +229,8 @@ message WindowDataParameter
   context_pad=10 uint32=0, crop_mode=11 string=warp, cache_images=12 bool=false
   root_folder=13 string
 
+message V0LayerParameter
+  name=1 string, type=2 string
 message V1LayerParameter
   enum LayerType NONE=0 ABSVAL=35 ACCURACY=1 ARGMAX=30 BNLL=2 CONCAT=3 CONTRASTIVE_LOSS=37 \
 CONVOLUTION=4 DATA=5 DECONVOLUTION=39 DROPOUT=6 DUMMY_DATA=32 EUCLIDEAN_LOSS=7 ELTWISE=25 EXP=38 \
@@ -237,8 +239,8 @@ INNER_PRODUCT=14 LRN=15 MEMORY_DATA=29 MULTINOMIAL_LOGISTIC_LOSS=16 MVN=34 POOLI
 RELU=18 SIGMOID=19 SIGMOID_CROSS_ENTROPY_LOSS=27 SILENCE=36 SOFTMAX=20 SOFTMAX_LOSS=21 SPLIT=22 \
 SLICE=33 TANH=23 WINDOW_DATA=24 THRESHOLD=31
   enum DimCheckMode STRICT=0 PERMISSIVE=1
-  bottom=2 string*, top=3 string*, name=4 string, include=32 NetStateRule*
-  exclude=33 NetStateRule*, type=5 LayerType, blobs=6 BlobProto*, param=1001 string*
+  layer=1 V0LayerParameter, bottom=2 string*, top=3 string*, name=4 string
+  include=32 NetStateRule*, exclude=33 NetStateRule*, type=5 LayerType, blobs=6 BlobProto*, param=1001 string*
   blob_share_mode=1002 DimCheckMode*, blobs_lr=7 float*, weight_decay=8 float*
   loss_weight=35 float*, accuracy_param=27 AccuracyParameter, argmax_param=23 ArgMaxParameter
   concat_param=9 ConcatParameter, contrastive_loss_param=40 ContrastiveLossParameter

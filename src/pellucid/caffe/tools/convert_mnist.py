@@ -40,7 +40,9 @@ def read_idx(path: str | Path) -> np.ndarray:
         raise CaffeError(msg)
     shape = struct.unpack(f">{dims}I", data[4:start])
     if len(data) - start != np.prod(shape):
-        msg = f"{path} holds {len(data) - start} bytes, which is not its shape {shape}: it is cut off"
+        msg = (
+            f"{path} holds {len(data) - start} bytes, which is not its shape {shape}: it is cut off"
+        )
         raise CaffeError(msg)
     return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
 

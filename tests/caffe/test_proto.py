@@ -1,0 +1,162 @@
+"""Prototxt and binary files: read, upgraded, and refused with one clear error."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pellucid.caffe.errors import CaffeError
+from pellucid.caffe.proto import (
+    array_to_blob,
+    blob_to_array,
+    decode,
+    messages,
+    read_net,
+    read_solver,
+    text,
+    upgrade_net,
+)
+from pellucid.caffe.select import select
+from tests.caffe import nets
+
+
+def parsed(prototxt: str) -> object:
+    return text.parse(prototxt, messages.NetParameter(), "net.prototxt")
+
+
+@pytest.mark.parametrize(
+    ("prototxt", "said"),
+    [
+        ('name: "x"\nlayer { nam: "c" }', "net.prototxt:2:9: .*Did you mean 'name'"),
+        ("layer { convolutoin_param { } }", "net.prototxt:1:9: .*Did you mean 'convolution_param'"),
+        ("layer { pooling_param { pool: MAXX } }", "Did you mean 'MAX'"),
+        ("layer { name: }", "net.prototxt:1:15"),
+        ("layer {", "net.prototxt:1:"),
+        ("layer { include { phase: TRIAN } }", "Did you mean 'TRAIN'"),
+    ],
+)
+def test_errors_name_file_line_column_and_the_nearest_name(prototxt: str, said: str) -> None:
+    with pytest.raises(CaffeError, match=said):
+        parsed(prototxt)
+
+
+def test_defaults_are_caffes() -> None:
+    layer = messages.LayerParameter()
+    assert layer.lrn_param.local_size == 5
+    assert layer.pooling_param.stride == 1
+    assert layer.batch_norm_param.moving_average_fraction == pytest.approx(0.999)
+    assert layer.dropout_param.dropout_ratio == 0.5
+    solver = messages.SolverParameter()
+    assert (solver.type, solver.test_initialization, solver.average_loss) == ("SGD", True, 1)
+
+
+def test_nets_of_the_older_format_are_todays() -> None:
+    net: object = parsed(
+        """
+        input: "data" input_dim: 2 input_dim: 3 input_dim: 4 input_dim: 4
+        layers { name: "c" type: CONVOLUTION bottom: "data" top: "c" blobs_lr: 1 blobs_lr: 2
+                 weight_decay: 1 weight_decay: 0 convolution_param { num_output: 4 kernel_size: 3 } }
+        layers { name: "l" type: SOFTMAX_LOSS bottom: "c" bottom: "label" include { phase: TRAIN } }
+        layers { name: "h" type: HDF5_DATA top: "label" }
+        """
+    )
+    new = upgrade_net(net)
+    assert [layer.type for layer in new.layer] == [
+        "Input",
+        "Convolution",
+        "SoftmaxWithLoss",
+        "HDF5Data",
+    ]
+    assert [(p.lr_mult, p.decay_mult) for p in new.layer[1].param] == [(1, 1), (2, 0)]
+    assert list(new.layer[0].input_param.shape[0].dim) == [2, 3, 4, 4]
+
+
+def test_transformations_were_among_the_fields_of_data_layers() -> None:
+    new = upgrade_net(
+        parsed('layer { type: "Data" data_param { scale: 0.5 crop_size: 3 mirror: true } }')
+    )
+    param = new.layer[0].transform_param
+    assert (param.scale, param.crop_size, param.mirror) == (0.5, 3, True)
+
+
+def test_an_old_solver_type_is_todays(tmp_path: Path) -> None:
+    (tmp_path / "s").write_text("solver_type: ADAGRAD base_lr: 0.1")
+    assert read_solver(tmp_path / "s").type == "AdaGrad"
+    with pytest.raises(CaffeError, match="cannot read"):
+        read_net(tmp_path / "missing")
+
+
+@pytest.mark.parametrize(
+    ("rules", "phase", "level", "stages", "stays"),
+    [
+        ("", "TEST", 0, (), True),
+        ("include { phase: TRAIN }", "TEST", 0, (), False),
+        ("include { phase: TRAIN } include { phase: TEST }", "TEST", 0, (), True),
+        ("exclude { phase: TEST }", "TEST", 0, (), False),
+        ("include { min_level: 2 }", "TEST", 1, (), False),
+        ("include { min_level: 1 max_level: 3 }", "TEST", 2, (), True),
+        ('include { stage: "a" stage: "b" }', "TEST", 0, ("a",), False),
+        ('include { stage: "a" not_stage: "b" }', "TEST", 0, ("a",), True),
+        ('exclude { stage: "a" not_stage: "b" }', "TEST", 0, ("a", "b"), True),
+    ],
+)
+def test_rules_say_who_takes_part(
+    rules: str, phase: str, level: int, stages: tuple[str, ...], stays: bool
+) -> None:
+    net = parsed(f'layer {{ name: "a" {rules} }}')
+    assert bool(select(net, phase, level, stages).layer) is stays
+
+
+def test_layers_know_their_lines() -> None:
+    prototxt = 'name: "layer {"\nlayer {\n include { }\n}\n# layer {\nlayer: {}\n'
+    assert text.layer_lines(prototxt) == [2, 6]
+
+
+def test_blobs_keep_shape_and_values() -> None:
+    for values in (np.arange(6, dtype=np.float32).reshape(2, 3), np.float64(2.5).reshape(())):
+        again = blob_to_array(array_to_blob(values))
+        assert again.dtype == values.dtype
+        assert np.array_equal(again, values)
+    old = messages.BlobProto(num=1, channels=2, height=1, width=1, data=[1, 2])
+    assert blob_to_array(old).shape == (1, 2, 1, 1)
+    with pytest.raises(CaffeError, match="damaged"):
+        blob_to_array(messages.BlobProto(num=1, channels=3, height=1, width=1, data=[1, 2]))
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_read_or_refused(prototxt: str) -> None:
+    try:
+        upgrade_net(parsed(prototxt))
+    except CaffeError:
+        pass
+
+
+@given(st.data())
+def test_a_changed_net_is_read_or_refused(data: st.DataObject) -> None:
+    prototxt = nets.lenet()
+    at = data.draw(st.integers(0, len(prototxt)))
+    cut = data.draw(st.integers(0, 8))
+    changed = prototxt[:at] + data.draw(st.text(max_size=6)) + prototxt[at + cut :]
+    try:
+        upgrade_net(parsed(changed))
+    except CaffeError:
+        pass
+
+
+_MODEL = messages.NetParameter(name="n")
+_MODEL.layer.add(name="a", type="Scale").blobs.add().CopyFrom(array_to_blob(np.ones((2, 3))))
+_BYTES = _MODEL.SerializeToString()
+
+
+@given(st.one_of(st.binary(max_size=200), st.integers(0, len(_BYTES)).map(lambda n: _BYTES[:n])))
+def test_any_bytes_are_a_model_or_refused(data: bytes) -> None:
+    try:
+        for layer in upgrade_net(decode(data, messages.NetParameter, "m.caffemodel")).layer:
+            for blob in layer.blobs:
+                blob_to_array(blob)
+    except CaffeError:
+        pass
