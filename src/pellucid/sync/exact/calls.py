@@ -96,8 +96,8 @@ class Calls:
 
     def _outermost(self, call: Call) -> Any:
         batched = next((x for x in call.leaves if isinstance(x, torch.Tensor) and x.ndim), None)
-        if batched is None:
-            return self._run_whole(call)  # nothing that could be split
+        if batched is None or (type(batched) is torch.Tensor and batched.is_meta):
+            return self._run_whole(call)  # nothing that could be split, or nothing is computed
         trains = torch.is_grad_enabled() and call.module.training
         if trains:
             self.rows = int(batched.shape[0])
