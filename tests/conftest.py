@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from tests.like_python import LikePython
 
 
 @pytest.fixture(scope="session")
-def like_python(tmp_path_factory: pytest.TempPathFactory) -> LikePython:
+def like_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LikePython]:
     """Runs programs under plain python and under pellucid; plain results are kept."""
-    return LikePython(tmp_path_factory.mktemp("like_python"))
+    runner = LikePython(tmp_path_factory.mktemp("like_python"))
+    yield runner
+    runner.stop()

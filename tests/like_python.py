@@ -34,6 +34,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.same_output import Sameness, different_folders, different_text
+from tests.warm_python import WarmPython
 
 __all__ = ["Both", "LikePython", "Outcome", "Program", "programs"]
 
@@ -41,6 +42,8 @@ ROOT = Path(__file__).parent.parent
 PROGRAMS = Path(__file__).parent / "programs"
 TIMEOUT = 100.0  # seconds a run may take: a hang must fail the test, not stop the suite
 HEADER = re.compile(r"^# (args|stdin|env|exit|runs|tolerance|ignore|stderr|slow): (.*)$")
+# what depends on how the interpreter starts, how it ends, or what it has not imported yet
+COLD = re.compile("compile|exit|process|import|hash|fork|spawn|console")
 TRACEBACK = r'^(?:Traceback .*|  File "<cwd>.*|\w+(?:\.\w+)*(?:Error|Exception|Interrupt)\b.*)$'
 
 
@@ -58,6 +61,12 @@ class Program:
     ignore: tuple[str, ...] = ()
     stderr: tuple[str, ...] = ()
     slow: bool = False
+
+    @property
+    def is_simple(self) -> bool:
+        """Whether a warm python runs it as a new one would."""
+        plain = not self.env and not self.code and self.runs == 1 and not self.stderr
+        return plain and self.command[0] != "-m" and not COLD.search(self.name)
 
     @property
     def name(self) -> str:
@@ -173,6 +182,11 @@ class LikePython:
         self._folder = folder
         self._plain: dict[object, Outcome] = {}
         self._count = 0
+        self._warm = WarmPython(_environment({}))
+
+    def stop(self) -> None:
+        """End what runs in the background."""
+        self._warm.stop()
 
     def run_both(
         self,
@@ -200,7 +214,8 @@ class LikePython:
         key = (program.path, tuple(args), given, tuple(sorted(files.items())))
         script = [*program.command, *program.args, *args]
         if key not in self._plain:
-            plain = self._run(program, "python", [sys.executable, *script], given, files)
+            command = script if program.is_simple else [sys.executable, *script]
+            plain = self._run(program, "python", command, given, files)
             if plain.code != program.code:
                 msg = (
                     f"{program.name} is broken: plain python gives exit code {plain.code}, "
@@ -228,28 +243,40 @@ class LikePython:
             (folder / name).write_text(text)
         code, out, err = 0, "", ""
         for _ in range(program.runs):
-            code, more_out, more_err = _finish(command, folder, stdin, program.env)
+            if command[0] == sys.executable:
+                env = {"TORCHINDUCTOR_CACHE_DIR": f"{folder}-inductor", **program.env}
+                code, *texts = _finish(command, folder, stdin, env)
+            else:
+                code, texts = self._warm.start(command, folder, stdin, TIMEOUT)
+            more_out, more_err = (_readable(text, folder) for text in texts)
             out, err = out + more_out, err + more_err
         return Outcome(folder, code, out, err)
 
 
-def _finish(
-    command: list[str], folder: Path, stdin: str, env: Mapping[str, str]
-) -> tuple[int, str, str]:
-    """Run to the end, or to the timeout, and leave no process behind."""
+def _environment(more: Mapping[str, str]) -> dict[str, str]:
     inherited = dict(os.environ)
     paths = [str(ROOT / "src"), inherited.get("PYTHONPATH", "")]
-    inherited |= {
+    return {
+        **inherited,
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),
         "PYTHONDONTWRITEBYTECODE": "1",
         "OMP_NUM_THREADS": "1",  # more would not make such small models faster
-        "TORCHINDUCTOR_CACHE_DIR": f"{folder}-inductor",  # as on a machine that is new to it
-        **env,
+        **more,
     }
+
+
+def _readable(text: bytes, folder: Path) -> str:
+    return text.decode("utf-8", "replace").replace(str(folder), "<cwd>")
+
+
+def _finish(
+    command: list[str], folder: Path, stdin: str, env: Mapping[str, str]
+) -> tuple[int, bytes, bytes]:
+    """Run to the end, or to the timeout, and leave no process behind."""
     process = subprocess.Popen(
         command,
         cwd=folder,
-        env=inherited,
+        env=_environment(env),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -266,7 +293,4 @@ def _finish(
             os.killpg(process.pid, signal.SIGKILL)
             out, err = process.communicate()
         err += f"\nTIMEOUT: still running after {TIMEOUT:.0f} s, killed by the test\n".encode()
-    out_text, err_text = (
-        data.decode("utf-8", "replace").replace(str(folder), "<cwd>") for data in (out, err)
-    )
-    return process.returncode, out_text, err_text
+    return process.returncode, out, err

@@ -206,6 +206,19 @@ def test_a_stopped_worker_is_killed_in_time_and_then_buried() -> None:
     assert "was stopped (SIGSTOP) for 8 seconds" in scene.said("notice")[0]
 
 
+def test_a_worker_that_stood_down_is_no_death() -> None:
+    scene = Scene(3, on_failure="stop")
+    scene.see(2, state=State.RETIRED)
+    assert only(Bury, scene.look()) == [Bury(2, 0)]
+    scene.see(2, exit=0)
+    assert scene.wait(60) == []
+    scene.see(0, exit=0, state=State.FINISHED)
+    scene.see(1, exit=0, state=State.FINISHED)
+    assert scene.look() == [End(0)]
+    assert not scene.said("error")
+    assert not scene.said("notice")
+
+
 def test_a_worker_that_continues_in_time_lives() -> None:
     scene = Scene(2, dead_after=8)
     for _ in range(4):

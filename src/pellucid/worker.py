@@ -121,6 +121,7 @@ class Worker:
             group,
             self.tell,
             always_split=self.spec.split == "always",
+            all_threads=self.spec.threads * self.spec.workers,
             reason=self.spec.reason,
         )
         patch_entropy(self._patches, self.spec.seed)

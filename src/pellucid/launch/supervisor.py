@@ -257,6 +257,9 @@ class Supervisor:
     def _look_for_deaths(self, sights: Sequence[Sight]) -> None:
         for worker in list(self.living):
             sight = sights[worker]
+            if sight.state == State.RETIRED:
+                self._bury(worker, self.leader)
+                continue
             if self._interrupted:
                 if sight.exit is not None and worker != self.leader:
                     self._bury(worker, self.leader)

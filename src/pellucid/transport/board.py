@@ -31,6 +31,7 @@ class State(IntEnum):
     RUNNING = 2  # its copy of the script runs
     FINISHED = 3  # its copy of the script has ended (by return, exit or exception)
     DEAD = 4  # set by the launcher, after the process is certainly gone
+    RETIRED = 5  # it has nothing to do in this run, and ends before the script does
 
 
 class Field(IntEnum):
@@ -78,6 +79,7 @@ class Board:
         rows = numbers.reshape(workers + 1, PAD)
         self.fields = rows[:workers]
         self.flags = rows[workers]
+        self._cells = memoryview(self._map)[: rows.nbytes].cast("q")
         self._text_start = rows.nbytes
 
     @staticmethod
@@ -92,6 +94,10 @@ class Board:
         os.ftruncate(fd, cls.size(workers))
         os.set_inheritable(fd, True)
         return cls(fd, workers)
+
+    def row(self, worker: int) -> memoryview:
+        """A worker's fields as plain integers: several times faster to get at than an array's."""
+        return self._cells[worker * PAD : (worker + 1) * PAD]
 
     def write_text(self, worker: int, text: str) -> None:
         """Say what a worker is doing, for whoever asks; cut to fit."""

@@ -149,7 +149,8 @@ class CollectiveGroup(Group):
         while not work.is_completed() and not self._somebody_died():
             time.sleep(0)
         mine = torch.tensor([int(work.is_completed())])
-        self._mine[Field.WAIT_NS] += time.perf_counter_ns() - began
+        waited = time.perf_counter_ns() - began
+        self._note(began, waited)
         taken = self.swap(f"after {kind}", [mine])
         done = all(int(parts[0].view(torch.int64)) for parts in taken.values())
         if done and len(taken) == self.workers:
@@ -159,4 +160,4 @@ class CollectiveGroup(Group):
         return False
 
     def _somebody_died(self) -> bool:
-        return bool((self._fields[:, Field.STATE] == State.DEAD).any())
+        return any(row[Field.STATE] == State.DEAD for row in self._rows)

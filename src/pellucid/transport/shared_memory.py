@@ -46,6 +46,7 @@ from pellucid.transport.memory import HALF_BYTES, SLOT_BYTES, total_bytes
 __all__ = ["Bucket", "Group"]
 
 HEADER_BYTES: Final = 64
+HEADER_WORDS: Final = HEADER_BYTES // 8
 ALIGN: Final = 64
 # up to this many workers, reading all parts oneself is cheaper than a second wait
 REDUCE_ALONE_WORKERS: Final = 3
@@ -53,8 +54,11 @@ SPIN: Final = 4000  # polls (about 0.1 us each) before giving the core away
 NAP_AFTER: Final = 12000  # polls before sleeping between two polls
 
 
-# enum members cost a lookup by name: too slow for a loop that waits microseconds
+# enum members cost a lookup by name: too slow for what takes microseconds
 _STATE, _DEAD = int(Field.STATE), int(State.DEAD)
+_ARRIVED, _POSTED, _REDUCED = int(Field.ARRIVED), int(Field.POSTED), int(Field.REDUCED)
+_EXCHANGE_NS, _WAIT_NS = int(Field.EXCHANGE_NS), int(Field.WAIT_NS)
+_OVERHEAD_NS, _BYTES = int(Field.OVERHEAD_NS), int(Field.BYTES)
 
 
 def _aligned(nbytes: int) -> int:
@@ -122,11 +126,10 @@ class Group:
             for w in range(self.workers)
         ]
         self._result = arena[self.workers * 2 * HALF_BYTES :][:HALF_BYTES]
-        self._headers = [
-            [slot[:HEADER_BYTES].view(torch.int64).numpy() for slot in pair] for pair in self._slots
-        ]
-        self._fields = board.fields
-        self._mine = board.fields[index]
+        self._headers = [[slot.view(torch.int64).numpy() for slot in pair] for pair in self._slots]
+        self._rows = [board.row(worker) for worker in range(self.workers)]
+        self._mine = self._rows[index]
+        self._spent = 0  # nanoseconds of exchanging and waiting
         self._number = 0
         self._posted = 0
         self._pass = 0
@@ -170,20 +173,15 @@ class Group:
                 mine[at : at + size].view(part.dtype).view(part.shape).copy_(part)
             lengths.append(size)
             at = _aligned(at + size)
-        if lengths:
-            mine[HEADER_BYTES : HEADER_BYTES + 8 * len(parts)].view(torch.int64).copy_(
-                torch.tensor(lengths)
-            )
+        header[HEADER_WORDS : HEADER_WORDS + len(parts)] = lengths
         header[0] = self._code(kind)
         header[1] = len(parts)
         header[2] = self.board.flags[Flag.EPOCH]
         _fence()
-        self._mine[Field.ARRIVED] = number
-        waited = self._wait(Field.ARRIVED, number, kind)
+        self._mine[_ARRIVED] = number
+        waited = self._wait(_ARRIVED, number, kind)
         taken = self._read(slot, number, kind)
-        self._mine[Field.WAIT_NS] += waited
-        self._mine[Field.EXCHANGE_NS] += time.perf_counter_ns() - began - waited
-        self._mine[Field.BYTES] += at
+        self._note(began, waited, at)
         return taken
 
     def _read(self, slot: int, number: int, kind: str) -> dict[int, list[torch.Tensor]]:
@@ -191,7 +189,7 @@ class Group:
         taken = {}
         epoch = self._epoch
         for worker in range(self.workers):
-            if self._fields[worker, Field.ARRIVED] < number:
+            if self._rows[worker][_ARRIVED] < number:
                 continue  # dead: its part is missing
             header = self._headers[worker][slot]
             if header[0] != code:
@@ -199,10 +197,9 @@ class Group:
             epoch = max(epoch, int(header[2]))
             memory = self._slots[worker][slot]
             count = int(header[1])
-            lengths = memory[HEADER_BYTES : HEADER_BYTES + 8 * count].view(torch.int64).tolist()
             at = _aligned(HEADER_BYTES + 8 * count)
             parts = []
-            for length in lengths:
+            for length in header[HEADER_WORDS : HEADER_WORDS + count].tolist():
                 parts.append(memory[at : at + length])
                 at = _aligned(at + length)
             taken[worker] = parts
@@ -213,7 +210,7 @@ class Group:
     def _agree(self, epoch: int) -> None:
         """From now on, the living are those who had not died in this epoch."""
         self._epoch = epoch
-        died = self._fields[:, Field.DIED]
+        died = [row[Field.DIED] for row in self._rows]
         self.living = [w for w in range(self.workers) if not 0 < died[w] <= epoch]
         self.on_change()
 
@@ -328,9 +325,8 @@ class Group:
         self._unreduced.append(bucket)
         self._filled = _aligned(self._filled + size)
         _fence()
-        self._mine[Field.POSTED] = self._posted
-        self._mine[Field.EXCHANGE_NS] += time.perf_counter_ns() - began
-        self._mine[Field.BYTES] += size
+        self._mine[_POSTED] = self._posted
+        self._note(began, 0, size)
         return bucket
 
     def collect(self, buckets: Sequence[Bucket]) -> list[torch.Tensor]:
@@ -345,19 +341,18 @@ class Group:
             # in the order of posting, whatever is asked for first: ``REDUCED`` only counts up
             while self._unreduced and self._unreduced[0].number <= max(b.number for b in buckets):
                 bucket = self._unreduced.pop(0)
-                waited += self._wait(Field.POSTED, bucket.number, "gradients")
+                waited += self._wait(_POSTED, bucket.number, "gradients")
                 self._reduce_shard(bucket)
                 _fence()
-                self._mine[Field.REDUCED] = bucket.number
+                self._mine[_REDUCED] = bucket.number
         sums = []
         for bucket in buckets:
-            column = Field.REDUCED if sharded else Field.POSTED
+            column = _REDUCED if sharded else _POSTED
             waited += self._wait(column, bucket.number, "gradients")
             sums.append(
                 self._collect(bucket) if sharded else self._reduce(bucket, 0, bucket.length)
             )
-        self._mine[Field.WAIT_NS] += waited
-        self._mine[Field.EXCHANGE_NS] += time.perf_counter_ns() - began - waited
+        self._note(began, waited)
         return sums
 
     def end_pass(self) -> None:
@@ -370,7 +365,7 @@ class Group:
         parts = []
         width = bucket.dtype.itemsize
         for worker in range(self.workers):
-            if self._fields[worker, Field.POSTED] >= bucket.number:
+            if self._rows[worker][_POSTED] >= bucket.number:
                 half = self._halves[worker][bucket.half]
                 first = bucket.start + start * width
                 parts.append(half[first : first + (stop - start) * width].view(bucket.dtype))
@@ -404,7 +399,7 @@ class Group:
     def _collect(self, bucket: Bucket) -> torch.Tensor:
         total = self._result_of(bucket).clone()
         for worker in range(self.workers):
-            if self._fields[worker, Field.REDUCED] < bucket.number:  # died before its shard
+            if self._rows[worker][_REDUCED] < bucket.number:  # died before its shard
                 start, stop = self._shard(bucket, worker)
                 if stop > start:
                     self._reduce(bucket, start, stop, out=total[start:stop])
@@ -412,13 +407,13 @@ class Group:
 
     # waiting
 
-    def _wait(self, column: Field, number: int, kind: str) -> int:
+    def _wait(self, column: int, number: int, kind: str) -> int:
         """Wait until every living worker's column reached the number; return nanoseconds."""
         began = 0
         polls = 0
-        values = self._fields[:, column]
         for worker in self.living:
-            while values[worker] < number:
+            row = self._rows[worker]
+            while row[column] < number:
                 if not polls:
                     began = time.perf_counter_ns()
                 polls += 1
@@ -429,7 +424,7 @@ class Group:
                         time.sleep(0.0001)
                     else:
                         os.sched_yield()
-                    if self._fields[worker, _STATE] == _DEAD:
+                    if row[_STATE] == _DEAD:
                         break
         return time.perf_counter_ns() - began if polls else 0
 
@@ -441,12 +436,20 @@ class Group:
 
     def own_time(self) -> int:
         """A clock in nanoseconds that stands still while this worker exchanges or waits."""
-        mine = self._mine
-        return time.perf_counter_ns() - int(mine[Field.EXCHANGE_NS]) - int(mine[Field.WAIT_NS])
+        return time.perf_counter_ns() - self._spent
 
     def note_overhead(self, nanoseconds: int) -> None:
         """Time that the script alone would not have spent, exchanges and waiting left out."""
-        self._mine[Field.OVERHEAD_NS] += nanoseconds
+        self._mine[_OVERHEAD_NS] += nanoseconds
+
+    def _note(self, began: int, waited: int, nbytes: int = 0) -> None:
+        """An exchange is over: of the time since it began, so much was waiting."""
+        spent = time.perf_counter_ns() - began
+        self._spent += spent
+        mine = self._mine
+        mine[_WAIT_NS] += waited
+        mine[_EXCHANGE_NS] += spent - waited
+        mine[_BYTES] += nbytes
 
     def _code(self, kind: str) -> int:
         code = self._kinds.get(kind)

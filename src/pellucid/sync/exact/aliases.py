@@ -25,14 +25,15 @@ def aliased(module: nn.Module, reducer: Reducer) -> Iterator[None]:
         module: the outermost module; its submodules are meant too.
         reducer: makes the aliases, and sums what reaches them.
     """
-    slots = _slots(module) if torch.is_grad_enabled() else []
+    inner = list(module.modules()) if torch.is_grad_enabled() else []
+    slots = _slots(inner)
     if not slots:
         yield
         return
     distinct = {id(parameter): parameter for _, _, parameter in slots}
     aliases = dict(zip(distinct, reducer.enter(list(distinct.values())), strict=True))
     # recurrent modules keep a list of their own beside the table
-    lists = [(m, m._flat_weights) for m in module.modules() if isinstance(m, nn.RNNBase)]
+    lists = [(m, m._flat_weights) for m in inner if isinstance(m, nn.RNNBase)]
     for table, name, parameter in slots:
         table[name] = aliases[id(parameter)]
     for recurrent, weights in lists:
@@ -47,11 +48,11 @@ def aliased(module: nn.Module, reducer: Reducer) -> Iterator[None]:
             vars(recurrent)["_flat_weights"] = weights
 
 
-def _slots(module: nn.Module) -> list[_Slot]:
+def _slots(modules: list[nn.Module]) -> list[_Slot]:
     """Where the parameters that want gradients stand, in order of registration."""
     return [
-        (inner._parameters, name, parameter)
-        for inner in module.modules()
-        for name, parameter in inner._parameters.items()
+        (module._parameters, name, parameter)
+        for module in modules
+        for name, parameter in module._parameters.items()
         if parameter is not None and parameter.requires_grad
     ]

@@ -69,12 +69,18 @@ class Calls:
         )
         self._in_script = 0  # nanoseconds of the call that is being run
         self.rows = 0  # that entered training calls since the last step, for the meters
+        self.alone = False  # nothing is ever split from now on
+        self.trains_split = False  # a call that trains was split
         self.latest_region: Region | None = None
         self.latest_module: nn.Module | None = None
         self.latest_way: Way | None = None
 
     def call(self, original: Original, module: nn.Module, args: Any, kwargs: Any) -> Any:
         """What ``module(*args, **kwargs)`` gives the script."""
+        if self.alone:
+            if not self.rows and module.training:
+                self.rows = _first_size((args, kwargs))
+            return original(module, *args, **kwargs)
         if is_inside() or not in_script_thread() or torch._C._get_tracing_state():
             return original(module, *args, **kwargs)
         if next(module.parameters(), None) is None:
@@ -90,9 +96,10 @@ class Calls:
 
     def _outermost(self, call: Call) -> Any:
         batched = next((x for x in call.leaves if isinstance(x, torch.Tensor) and x.ndim), None)
-        if batched is None:
-            return self._run_whole(call)  # nothing that could be split
-        if torch.is_grad_enabled() and call.module.training:
+        if batched is None or (type(batched) is torch.Tensor and batched.is_meta):
+            return self._run_whole(call)  # nothing that could be split, or nothing is computed
+        trains = torch.is_grad_enabled() and call.module.training
+        if trains:
             self.rows = int(batched.shape[0])
         if torch._C._functorch.peek_interpreter_stack() is not None:
             self._explain("functorch", "under torch.func, every worker runs modules whole")
@@ -101,6 +108,7 @@ class Calls:
         rows = call.division(proof.way, self._group) if proof.way else None
         if rows is None:
             return self._run_whole(call)
+        self.trains_split |= trains
         if proof.calls == 1 and torch.is_grad_enabled():
             return self._run_first(call, proof, rows)
         return self._run_split(call, proof, rows)
@@ -220,6 +228,12 @@ class Calls:
             return joined.get(next(order), leaf)
 
         return map_leaves(take, output)
+
+
+def _first_size(inputs: Any) -> int:
+    """Rows of the first batched input, 0 if there is none."""
+    sizes = (x.shape[0] for x in leaves_of(inputs) if isinstance(x, torch.Tensor) and x.ndim)
+    return next(sizes, 0)
 
 
 def _is_large(leaf: torch.Tensor, dim: int, rows: Rows) -> bool:

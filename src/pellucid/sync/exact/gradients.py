@@ -123,7 +123,9 @@ class Reducer:
             pieces = flat.split([p.numel() for p in item.parameters])
             for parameter, piece in zip(item.parameters, pieces, strict=True):
                 # detached: a view would refuse what scripts do with .grad, such as detach_()
-                grad = piece.view(parameter.shape).to(parameter.device).detach()
+                grad = piece.view(parameter.shape).detach()
+                if parameter.device != grad.device:
+                    grad = grad.to(parameter.device)
                 if parameter.grad is None:
                     parameter.grad = grad
                 else:

@@ -23,7 +23,14 @@ from typing import Any, Final, Protocol
 
 import msgspec
 import torch
-from torch.utils.data import DataLoader, IterableDataset, default_collate, get_worker_info
+from torch.utils.data import (
+    DataLoader,
+    IterableDataset,
+    Subset,
+    TensorDataset,
+    default_collate,
+    get_worker_info,
+)
 
 from pellucid.errors import DivergenceError
 from pellucid.sync.exact import generators
@@ -73,6 +80,9 @@ class _Dataset:
     def __init__(self, inner: Any) -> None:
         self.inner = inner
         self._held: tuple[Any, ...] | None = None
+        self._draws_nothing = _draws_nothing(inner)
+        # of all generators, before the latest fetch in this process
+        self.before: generators.States | None = None
 
     def held(self) -> tuple[Any, ...]:
         """Generators of the dataset's own."""
@@ -81,7 +91,7 @@ class _Dataset:
         return self._held
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"inner": self.inner, "_held": None}
+        return {**vars(self), "_held": None, "before": None}
 
     def fetch(self, indices: Sequence[Any]) -> list[Any]:
         """The samples at these indices."""
@@ -89,10 +99,12 @@ class _Dataset:
         return list(many(list(indices))) if many else [self.inner[i] for i in indices]
 
     def __getitems__(self, indices: _Indices) -> tuple[list[Any], int]:
-        held = self.held()
         if len(indices) == len(indices.batch):
             return self.fetch(indices), _WHOLE
-        before = generators.states(held)
+        if self._draws_nothing:
+            return self.fetch(indices), 0
+        held = self.held()
+        self.before = before = generators.states(held)
         samples = self.fetch(indices)
         if generators.same(before, generators.states(held)):
             return samples, 0
@@ -188,6 +200,7 @@ class Loaders:
         self._unsliceable: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
         self._shadows: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
         self._proven: weakref.WeakKeyDictionary[Any, bool] = weakref.WeakKeyDictionary()
+        self.alone = False  # nothing is ever split from now on
 
     def iterate(self, original: Callable[[Any], Iterator[Any]], loader: Any) -> Iterator[Any]:
         """What ``iter(loader)`` gives the script.
@@ -197,6 +210,8 @@ class Loaders:
             loader: the script's loader.
         """
         if not in_script_thread():
+            return original(loader)
+        if self.alone and loader not in self._shadows:  # persistent processes are kept
             return original(loader)
         self._mode.start()
         if not _batches_by_index(loader) or loader in self._unsliceable:
@@ -297,18 +312,17 @@ class _Pass:
         return batch
 
     def _next(self) -> Any:
-        in_process = self._loader.num_workers == 0
-        held = self._data.held()
-        before = generators.states(held) if in_process else None
         fetched = self._fetch()
         if fetched is None:
             raise StopIteration
         self._taken += 1
         indices, rows = self._loading.noted.popleft()
+        if self._loaders.alone and fetched.flags & _WHOLE:
+            return fetched.value
         value, leaves = _flatten(fetched.value)
         taken = self._exchange(indices, rows, fetched.flags, leaves)
         if taken is None:
-            return self._fall_back(indices, fetched, before, held)
+            return self._fall_back(indices, fetched)
         if fetched.flags & _WHOLE:
             return fetched.value
         sharers = {worker for worker, size in enumerate(rows.sizes) if size}
@@ -357,19 +371,18 @@ class _Pass:
             return None
         return {worker: parts[1:] for worker, parts in taken.items()}
 
-    def _fall_back(
-        self, indices: _Indices, fetched: _Fetched, before: generators.States | None, held: Any
-    ) -> Any:
+    def _fall_back(self, indices: _Indices, fetched: _Fetched) -> Any:
         """From here on, load whole batches; also this one."""
         self._loaders.give_up(
             self._loader,
             "samples draw random numbers or batches are more than their rows, one under the other",
         )
-        if before is not None:  # fetched in this process: fetch this batch again, whole
+        if self._loader.num_workers == 0:  # fetch this batch again, whole, in this process
             self._loading.whole = True
             if fetched.flags & _WHOLE:
                 return fetched.value
-            generators.restore(before, held)
+            if self._data.before is not None:
+                generators.restore(self._data.before, self._data.held())
             return self._loader.collate_fn(self._data.fetch(indices.batch))
         return self._restart()
 
@@ -391,6 +404,13 @@ class _Pass:
         # what the first iterator drew ahead, the second has drawn again
         generators.restore(now, drawn_from)
         return batch
+
+
+def _draws_nothing(dataset: Any) -> bool:
+    """Whether it is known, without a look at the generators, that samples are not random."""
+    while type(dataset) is Subset:
+        dataset = dataset.dataset
+    return type(dataset) is TensorDataset
 
 
 def in_script_thread() -> bool:

@@ -27,6 +27,11 @@ def _signature(function: Any) -> inspect.Signature:
     return inspect.signature(function)
 
 
+def _reduces() -> bool:
+    region = current()
+    return region is not None and region.reduces
+
+
 def _region_for(value: Any) -> Region | None:
     region = current()
     if region is None or not region.reduces or not isinstance(value, torch.Tensor):
@@ -50,7 +55,7 @@ def _bind(original: Original, args: Any, kwargs: Any) -> inspect.BoundArguments 
 
 def _by_element(original: Original, *args: Any, **kwargs: Any) -> Any:
     """Losses whose mean divides by the number of elements."""
-    bound = _bind(original, args, kwargs)
+    bound = _bind(original, args, kwargs) if _reduces() else None
     region = _region_for(bound.arguments["input"]) if bound else None
     if bound is None or region is None or bound.arguments["reduction"] == "none":
         return original(*args, **kwargs)
@@ -65,7 +70,7 @@ def _by_element(original: Original, *args: Any, **kwargs: Any) -> Any:
 
 def _by_class(original: Original, *args: Any, **kwargs: Any) -> Any:
     """Cross entropy and NLL: the mean divides by the weights of the targets that count."""
-    bound = _bind(original, args, kwargs)
+    bound = _bind(original, args, kwargs) if _reduces() else None
     region = _region_for(bound.arguments["input"]) if bound else None
     if bound is None or region is None or bound.arguments["reduction"] == "none":
         return original(*args, **kwargs)

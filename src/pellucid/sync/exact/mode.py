@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from pellucid.sync.exact import generators, hooks, losses, norm, randomness, replicas
+from pellucid.sync.exact import alone, generators, hooks, losses, norm, randomness, replicas
 from pellucid.sync.exact.calls import Calls
 from pellucid.sync.exact.gradients import Reducer
 from pellucid.sync.exact.loader import Loaders
@@ -29,15 +29,24 @@ class ExactMode:
         group: the workers.
         tell: ``tell(event, text)`` says something to the user; called by the leader only.
         always_split: split also what is too small to gain by it.
+        all_threads: of a worker that goes on alone.
         reason: why so many workers and threads, for the line at the start.
     """
 
     def __init__(
-        self, group: Group, tell: Tell, *, always_split: bool = False, reason: str = ""
+        self,
+        group: Group,
+        tell: Tell,
+        *,
+        always_split: bool = False,
+        all_threads: int = 1,
+        reason: str = "",
     ) -> None:
         self.group = group
         self._tell = tell
         self._reason = reason
+        self._may_stand_down = not always_split
+        self._all_threads = all_threads
         self._told: set[str] = set()
         self._started = False
         self._first_step_ns = 0
@@ -81,8 +90,11 @@ class ExactMode:
         """An optimizer has stepped: for the meters, and to look after the weights."""
         mine = self._mine
         mine[Field.STEPS] += 1
-        if self._started and mine[Field.STEPS] % replicas.EVERY_STEPS == 0:
-            replicas.compare(self.group, optimizer)
+        if self._started and not self.calls.alone:
+            if mine[Field.STEPS] % replicas.EVERY_STEPS == 0:
+                replicas.compare(self.group, optimizer)
+            if self._may_stand_down and mine[Field.STEPS] >= alone.AFTER_STEPS:
+                self._stand_down()
         mine[Field.SAMPLES] += self.calls.rows
         now = time.perf_counter_ns()
         if not self._first_step_ns:
@@ -91,6 +103,19 @@ class ExactMode:
         else:
             mine[Field.TRAIN_NS] = now - self._first_step_ns
         self.calls.rows = 0
+
+    def _stand_down(self) -> None:
+        """Go on with one worker, if more are of no use."""
+        if self.calls.trains_split:
+            self._may_stand_down = False
+        elif alone.stand_down(self.group, self._all_threads):
+            self.calls.alone = self.loaders.alone = True
+            self.explain(
+                "alone",
+                f"nothing of the first {alone.AFTER_STEPS} steps could be split with gain: the "
+                f"other workers stand down, and this one goes on as plain python would, with "
+                f"{self._all_threads} threads (--split always keeps them all)",
+            )
 
     def _is_leader(self) -> bool:
         return bool(self.group.board.flags[Flag.LEADER] == self.group.index)

@@ -36,11 +36,16 @@ from pellucid.transport.shared_memory import Group
 __all__ = ["COUNT", "TOO_SMALL", "Joint", "Proof", "Prover", "Saved"]
 
 # a forward that takes less may cost more to split than it saves, and is timed
-SMALL_SECONDS: Final = 1e-3
+SMALL_SECONDS: Final = 2e-3
 # parameters are put back after a trial that changed them, if they are not larger than this
 SAVED_BYTES: Final = 2 << 30
+TIMED_RUNS: Final = 4
 # what a split call costs by itself: two exchanges and the crossings
-COST_SECONDS: Final = 150e-6
+COST_SECONDS: Final = 250e-6
+# and what a byte of gradients costs: written once, read by everybody, added
+GRADIENT_SECONDS: Final = 0.2e-9
+# a worker that goes on alone has all the threads, and saves by them part of what splitting saves
+MARGIN: Final = 2
 TOO_SMALL: Final = "it is too small: exchanging its results would take longer than computing them"
 
 COUNT: Final = "count"
@@ -179,7 +184,8 @@ class Prover:
         try:
             trial = self._trial(saved, split)
             outputs = _compare(whole, trial, region)
-            if self._small:  # the first runs paid for warming up: time second ones
+            # the first runs paid for warming up, and any may be disturbed: the best of some counts
+            for _ in range(TIMED_RUNS if self._small else 0):
                 whole.seconds = min(whole.seconds, self._trial(saved, call.whole).seconds)
                 trial.seconds = min(trial.seconds, self._trial(saved, split).seconds)
             self._saving = whole.seconds - trial.seconds
@@ -204,11 +210,14 @@ class Prover:
         """Whether splitting saves more than it costs; all workers decide alike."""
         if not self._small:
             return True
-        trains = torch.is_grad_enabled() and any(p.requires_grad for p in module.parameters())
-        saving = self._saving * (3 if trains else 1)  # backward takes about twice forward's time
+        saving, cost = self._saving, COST_SECONDS
+        trained = [p for p in module.parameters() if p.requires_grad]
+        if torch.is_grad_enabled() and trained:
+            saving *= 3  # backward takes about twice forward's time
+            gradients = sum(p.numel() * p.element_size() for p in trained)
+            cost = 2 * COST_SECONDS + gradients * GRADIENT_SECONDS
         taken = self._group.swap("saving", [torch.tensor([saving], dtype=torch.float64)])
-        least = min(float(parts[0].view(torch.float64)) for parts in taken.values())
-        return least > COST_SECONDS * (2 if trains else 1)
+        return min(float(parts[0].view(torch.float64)) for parts in taken.values()) > MARGIN * cost
 
     def _trial(self, saved: Saved, run: Callable[[], Any]) -> _Trial:
         """Run from the saved state without side effects, and note what changed."""

@@ -15,17 +15,21 @@ import torch
 
 __all__ = ["leaves_of", "map_leaves"]
 
+_LEAVES = {int, float, str, bool, type(None)}
+
 
 def map_leaves(function: Callable[[Any], Any], tree: Any) -> Any:
     """Rebuild a structure with ``function`` applied to each leaf; unchanged parts are shared."""
     kind = type(tree)
-    if kind in (torch.Tensor, int, float, str, bool, type(None)):
+    if kind in _LEAVES or isinstance(tree, torch.Tensor):
         return function(tree)
     if kind is tuple or kind is list:
         items = [map_leaves(function, item) for item in tree]
         if all(a is b for a, b in zip(items, tree, strict=True)):
             return tree
         return kind(items)
+    if kind is dict:
+        return _map_dict(function, tree)
     if isinstance(tree, tuple | list | dict) or dataclasses.is_dataclass(tree):
         return _map_rich(function, tree)
     return function(tree)
@@ -54,6 +58,8 @@ def _map_rich(function: Callable[[Any], Any], tree: Any) -> Any:
 
 
 def _map_dict(function: Callable[[Any], Any], tree: dict[Any, Any]) -> dict[Any, Any]:
+    if not tree:
+        return tree
     values = {key: map_leaves(function, value) for key, value in tree.items()}
     if all(values[key] is tree[key] for key in values):
         return tree

@@ -9,6 +9,8 @@ as that whole tensor. So what the table does not know is slower, never wrong.
 
 from __future__ import annotations
 
+import itertools
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -57,6 +59,15 @@ _METADATA = {
 _FROM_LOCAL = {_getter(n) for n in ("requires_grad", "is_leaf")}
 
 
+_numbers = itertools.count()
+_views: weakref.WeakValueDictionary[int, BatchView] = weakref.WeakValueDictionary()
+
+
+def split_views() -> list[tuple[int, BatchView]]:
+    """Views that exist and are still split, with numbers in the order of their making."""
+    return [(number, view) for number, view in sorted(_views.items()) if view.whole is None]
+
+
 class BatchView(torch.Tensor):
     """A whole batch of which this worker holds its rows; see the module's docstring.
 
@@ -88,6 +99,7 @@ class BatchView(torch.Tensor):
         )
         view.group, view.rows, view.local = group, rows, local
         view._whole = view._origin = None
+        _views[next(_numbers)] = view
         return view
 
     @property
