@@ -36,7 +36,8 @@ class Outputs:
 
 class Head(nn.Module):
     def run(self, blobs: dict[str, Tensor]) -> Outputs:
-        outputs: Outputs = self.head({**blobs, **self(blobs)})
+        head: Any = self.head
+        outputs: Outputs = head({**blobs, **self(blobs)})
         return outputs
 
     def forward(self, blobs: dict[str, Tensor]) -> Outputs:
@@ -61,7 +62,8 @@ class Net(nn.Module):
         self.params = [Blob(name, p) for name, p in self.named_parameters()]
 
     def run(self, blobs: dict[str, Tensor]) -> Outputs:
-        outputs: Outputs = self.head({**blobs, **self(blobs)})
+        head: Any = self.head
+        outputs: Outputs = head({**blobs, **self(blobs)})
         return outputs
 
     def forward(self, blobs: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -39,8 +39,8 @@ class _List(click.ParamType[Any]):
 LIST: Final = _List()
 
 
-def _flag(name: str, **kind: Any) -> Callable[[Any], Any]:
-    return click.option(f"--{name}", f"-{name}", name, **kind)
+def _flag(name: str, argument: str = "", **kind: Any) -> Callable[[Any], Any]:
+    return click.option(f"--{name}", f"-{name}", argument or name, **kind)
 
 
 def _flags(*flags: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -227,3 +227,47 @@ def plot(logs: tuple[str, ...], output: str) -> None:
 
     with _told():
         plot(list(logs), output)
+
+
+@caffe.command()
+@click.argument("images")
+@click.argument("labels")
+@click.argument("out")
+def convert_mnist(images: str, labels: str, out: str) -> None:
+    """Make the LMDB database OUT of two idx files, of MNIST or of its like."""
+    with _told():
+        from pellucid.caffe.tools.convert_mnist import convert_mnist
+
+        click.echo(f"Wrote {convert_mnist(images, labels, out)} records to {out}")
+
+
+@caffe.command()
+@click.argument("root")
+@click.argument("listing")
+@click.argument("out")
+@_flag("gray", is_flag=True, help="read images as gray")
+@_flag("shuffle", is_flag=True, help="shuffle the list")
+@_flag("resize_height", "height", type=int, default=0, help="height of all images")
+@_flag("resize_width", "width", type=int, default=0, help="width of all images")
+@_flag("check_size", is_flag=True, help="refuse images of different sizes")
+@_flag("encoded", is_flag=True, help="keep the files' bytes, to be decoded when read")
+@_flag("seed", type=int, help="of the shuffling")
+def convert_imageset(root: str, listing: str, out: str, **flags: Any) -> None:
+    """Make the LMDB database OUT of images: LISTING has lines of ROOT's 'path label'."""
+    with _told():
+        from pellucid.caffe.tools.convert_imageset import convert_imageset
+
+        click.echo(f"Wrote {convert_imageset(root, listing, out, **flags)} records to {out}")
+
+
+@caffe.command()
+@click.argument("database")
+@click.argument("out", required=False)
+@_flag("backend", type=click.Choice(["LMDB", "LEVELDB"], case_sensitive=False), default="LMDB")
+def compute_image_mean(database: str, out: str | None, backend: str) -> None:
+    """Write the mean image of DATABASE to the binaryproto file OUT; show each channel's mean."""
+    with _told():
+        from pellucid.caffe.tools.compute_image_mean import compute_image_mean
+
+        for channel, values in enumerate(compute_image_mean(database, out, backend.upper())):
+            click.echo(f"mean_value channel [{channel}]: {values.mean():g}")
