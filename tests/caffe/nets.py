@@ -58,7 +58,8 @@ def full(name: str, bottom: str, outputs: int, rates: str = _RATES) -> str:
         "InnerProduct",
         bottom,
         name,
-        f'{rates} inner_product_param {{ num_output: {outputs} weight_filler {{ type: "xavier" }} }}',
+        f"{rates} inner_product_param {{ num_output: {outputs} "
+        'weight_filler { type: "xavier" } }',
     )
 
 

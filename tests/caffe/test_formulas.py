@@ -94,20 +94,20 @@ CASES: list[tuple[str, str, dict[str, Tensor], Callable[..., Any]]] = [
         "Im2col",
         "convolution_param { kernel_size: 3 pad: 1 stride: 2 }",
         {"x": X},
-        lambda x: torch.nn.functional.unfold(x, 3, padding=1, stride=2).unflatten(2, (3, 3)),
+        lambda x: torch.nn.functional.unfold(x, 3, padding=1, stride=2).view(3, 36, 3, 3),
     ),
     (
         "MultinomialLogisticLoss",
         "",
         {"p": P, "l": LABELS},
-        lambda p, l: -p[torch.arange(4), l].log().mean(),
-    ),  # noqa: E741
+        lambda p, n: -p[torch.arange(4), n].log().mean(),
+    ),
     (
         "InfogainLoss",
         "",
         {"s": P, "l": LABELS, "h": torch.eye(3, dtype=torch.float64) * 2},
-        lambda s, l, h: -2 * s.log_softmax(1)[torch.arange(4), l].mean(),
-    ),  # noqa: E741
+        lambda s, n, _: -2 * s.log_softmax(1)[torch.arange(4), n].mean(),
+    ),
 ]
 
 
@@ -140,10 +140,9 @@ def test_a_recurrent_net_step_by_step() -> None:
 def test_a_pyramid_has_the_largest_of_each_part() -> None:
     y, _ = run("SPP", "spp_param { pyramid_height: 2 }", {"x": X[:, :, :4, :6]})
     x = X[:, :, :4, :6]
-    parts = [x.amax((2, 3))] + [
-        torch.stack([x[:, :, a : a + 2, b : b + 3].amax((2, 3)) for a in (0, 2) for b in (0, 3)], 2)
-    ]
-    torch.testing.assert_close(y, torch.cat([parts[0], parts[1].flatten(1)], 1))
+    quarters = [x[:, :, a : a + 2, b : b + 3].amax((2, 3)) for a in (0, 2) for b in (0, 3)]
+    expected = torch.cat([x.amax((2, 3)), torch.stack(quarters, 2).flatten(1)], 1)
+    torch.testing.assert_close(y, expected)
 
 
 def test_rows_are_filtered() -> None:

@@ -1,9 +1,10 @@
-"""Layers against an independent implementation of Caffe's format, and against finite differences."""
+"""Layers against another implementation of Caffe's format, and against finite differences."""
 
 from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +26,8 @@ SCALE = 'filler { type: "gaussian" std: 0.5 mean: 1 }'
 LAYERS = {
     "Convolution": [
         f"convolution_param {{ num_output: 6 kernel_size: 3 pad: 1 stride: 2 {FILL} }}",
-        f"convolution_param {{ num_output: 6 kernel_h: 3 kernel_w: 2 pad_h: 1 pad_w: 0 group: 2 {FILL} }}",
+        "convolution_param { num_output: 6 kernel_h: 3 kernel_w: 2 pad_h: 1 pad_w: 0 group: 2 "
+        f"{FILL} }}",
         f"convolution_param {{ num_output: 2 kernel_size: 3 dilation: 2 bias_term: false {FILL} }}",
     ],
     "Deconvolution": [
@@ -116,7 +118,8 @@ def test_gradients_are_those_of_finite_differences(kind: str, param: str) -> Non
     parameters = tuple(net.parameters())
 
     def run(data: Tensor, *_: Tensor) -> Tensor:
-        return net({"data": data})["x"]
+        top: Tensor = net({"data": data})["x"]
+        return top
 
     assert torch.autograd.gradcheck(run, (data, *parameters))
 
@@ -214,7 +217,7 @@ def test_an_lstm_is_torchs_with_its_gates_in_another_order() -> None:
     net = one_layer("LSTM", shapes, param)
     inputs, bias, hidden = net.layer_blobs()["y"]
     order = torch.cat([torch.arange(6) + 6 * k for k in (0, 1, 3, 2)])  # i f o g -> i f g o
-    other = torch.nn.LSTM(4, 6, dtype=torch.float64)
+    other: Any = torch.nn.LSTM(4, 6, dtype=torch.float64)
     with torch.no_grad():
         other.weight_ih_l0.copy_(inputs[order])
         other.weight_hh_l0.copy_(hidden[order])

@@ -65,7 +65,7 @@ def test_a_net_learns(make: Callable[[], str]) -> None:
     for _ in range(8):
         optimizer.zero_grad()
         outputs = net.run(data)
-        outputs.loss.backward()
+        outputs.loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         losses.append(outputs.loss.item())
     assert losses[-1] < losses[0]

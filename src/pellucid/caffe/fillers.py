@@ -69,7 +69,7 @@ def _gaussian(values: Tensor, filler: Any, generator: torch.Generator) -> None:
 
 def _bilinear(values: Tensor) -> None:
     """Weights of a deconvolution that interpolates."""
-    if values.ndim != 4 or values.shape[2] != values.shape[3]:  # noqa: PLR2004 - images
+    if values.ndim != 4 or values.shape[2] != values.shape[3]:
         msg = (
             f"the bilinear filler needs a square kernel, not a blob of shape {tuple(values.shape)}"
         )

@@ -29,7 +29,7 @@ DATA_TYPES = frozenset(
 )
 _REFUSED = {
     "Python": "it runs Caffe's own Python interface. Write it as a torch module in a script",
-    "HDF5Output": "it writes a file in the middle of the net. Read the blob from the outputs instead",
+    "HDF5Output": "it writes a file in the middle of the net. Read the blob from the outputs",
 }
 
 
@@ -101,7 +101,7 @@ class Net(nn.Module):
         CaffeError: the net cannot be built; names the layer and the remedy.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what NetState says, one by one
         self,
         param: Any,
         phase: str = "TRAIN",
@@ -294,7 +294,8 @@ class Net(nn.Module):
 
     def run(self, data: Mapping[str, Tensor]) -> Outputs:
         """Trunk and head on the blobs of all data layers."""
-        return self.head({**data, **self(self.inputs(data))})
+        outputs: Outputs = self.head({**data, **self(self.inputs(data))})
+        return outputs
 
     # weights
 

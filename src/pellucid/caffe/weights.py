@@ -44,8 +44,8 @@ def load_weights(net: Net, path: str | Path) -> list[str]:
         wanted = {k for k in range(len(blobs)) if (name, k) in owned or k in found[name]}
         if set(found[name]) != wanted:
             msg = (
-                f"{path}: layer {name!r} has {len(found[name])} blobs there and {len(blobs)} in the "
-                f"net. To train that layer anew, give it another name"
+                f"{path}: layer {name!r} has {len(found[name])} blobs there and {len(blobs)} in "
+                f"the net. To train that layer anew, give it another name"
             )
             raise CaffeError(msg)
         for index, values in found[name].items():
@@ -53,7 +53,7 @@ def load_weights(net: Net, path: str | Path) -> list[str]:
             if not _same(values.shape, tuple(blob.shape)):
                 msg = (
                     f"{path}: blob {index} of layer {name!r} has shape {values.shape} there and "
-                    f"{tuple(blob.shape)} in the net. To train that layer anew, give it another name"
+                    f"{tuple(blob.shape)} in the net. To train it anew, give it another name"
                 )
                 raise CaffeError(msg)
             with torch.no_grad():
@@ -105,7 +105,7 @@ def _read_binary(path: str | Path) -> dict[str, dict[int, np.ndarray]]:
 
 
 def _read_hdf5(path: str | Path) -> dict[str, dict[int, np.ndarray]]:
-    import h5py  # type: ignore[import-untyped]
+    import h5py
 
     try:
         with h5py.File(path, "r") as file:

@@ -43,10 +43,10 @@ def read_image(path: str | Path, *, color: bool, height: int = 0, width: int = 0
     """
     try:
         with Image.open(path) as image:
-            if height and width:
-                image = image.convert("RGB" if color else "L")  # noqa: PLW2901
-                image = image.resize((width, height), Image.Resampling.BILINEAR)  # noqa: PLW2901
-            return _array(image, color)
+            if not (height and width):
+                return _array(image, color)
+            converted = image.convert("RGB" if color else "L")
+            return _array(converted.resize((width, height), Image.Resampling.BILINEAR), color)
     except (OSError, ValueError, SyntaxError) as error:
         msg = f"cannot read the picture {path}: {error}"
         raise CaffeError(msg) from error

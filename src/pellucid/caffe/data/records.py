@@ -122,7 +122,7 @@ class Tables:
     """
 
     def __init__(self, param: Any, tops: Sequence[str], root: str) -> None:
-        import h5py  # type: ignore[import-untyped]
+        import h5py
 
         listing = Path(root) / param.source
         parts: dict[str, list[np.ndarray]] = {top: [] for top in tops}

@@ -51,7 +51,7 @@ class Source:
         """
         return DataLoader(
             self.records,
-            batch_sampler=_Positions(self.batch_size, start),  # type: ignore[arg-type]
+            batch_sampler=_Positions(self.batch_size, start),
             num_workers=workers,
         )
 

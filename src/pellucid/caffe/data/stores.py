@@ -108,7 +108,7 @@ class LevelStore(_Lazy):
             return list(database.iterator(include_value=False))
 
     def _open(self) -> Any:
-        import plyvel  # type: ignore[import-untyped]
+        import plyvel
 
         try:
             return plyvel.DB(self.path)

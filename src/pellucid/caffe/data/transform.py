@@ -71,7 +71,7 @@ class Transform:
         mirrored = False
         if self._mirror or (self._crop and self._train):
             draw = np.random.default_rng((self._seed, position)).random(3)
-            mirrored = self._mirror and draw[0] < 0.5  # noqa: PLR2004 - every other one
+            mirrored = self._mirror and draw[0] < 0.5
             if self._crop and self._train:
                 top = int(draw[1] * (image.shape[1] - height + 1))
                 left = int(draw[2] * (image.shape[2] - width + 1))

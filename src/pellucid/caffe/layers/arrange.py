@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -50,7 +51,7 @@ class Slice(Layer):
                 self.refuse(f"axis {self.dim} of size {size} cannot be cut into {tops} equal parts")
             self.sizes = [size // tops] * tops
             return
-        self.sizes = [b - a for a, b in zip(points, points[1:], strict=False)]
+        self.sizes = [b - a for a, b in itertools.pairwise(points)]
         if len(self.sizes) != tops or min(self.sizes) < 1:
             self.refuse(f"slice points {points[1:-1]} do not cut size {size} into {tops} tops")
 
@@ -200,12 +201,13 @@ class Reduction(Layer):
         """Reduce."""
         p = self.param.reduction_param
         x = x.flatten(self.first)
-        if p.operation == 2:  # noqa: PLR2004 - ASUM
+        if p.operation == 2:
             x = x.abs()
-        elif p.operation == 3:  # noqa: PLR2004 - SUMSQ
+        elif p.operation == 3:
             x = x.square()
-        mean = p.operation == 4  # noqa: PLR2004 - MEAN
-        return (x.mean(-1) if mean else x.sum(-1)) * p.coeff
+        mean = p.operation == 4
+        reduced = x.mean(-1) if mean else x.sum(-1)
+        return reduced.mul(p.coeff)
 
 
 @register("ArgMax")

@@ -54,7 +54,7 @@ class SoftmaxWithLoss(_Loss):
     def setup(self, bottoms: list[Shape]) -> None:
         """Check the labels' number."""
         self.dim = self.axis(self.param.softmax_param.axis, len(bottoms[0]))
-        if len(bottoms) > 2:  # noqa: PLR2004 - scores and labels
+        if len(bottoms) > 2:
             self.refuse("a third bottom with weights is not supported")
         places = math.prod(bottoms[0]) // bottoms[0][self.dim]
         if math.prod(bottoms[1]) != places:
@@ -123,7 +123,7 @@ class HingeLoss(_Loss):
         scores = scores.flatten(1)
         sign = 1 - 2 * F.one_hot(labels.long().flatten(), scores.shape[1]).to(scores.dtype)
         margins = (1 + sign * scores).clamp(min=0)
-        squared = self.param.hinge_loss_param.norm == 2  # noqa: PLR2004 - L2
+        squared = self.param.hinge_loss_param.norm == 2
         return (margins.square() if squared else margins).sum() / scores.shape[0]
 
 
@@ -143,7 +143,8 @@ class ContrastiveLoss(_Loss):
             # at distance 0 Caffe's gradient is 0: the small number keeps the root's finite
             apart = (p.margin - (square + 1e-24).sqrt()).clamp(min=0).square()
         alike = similar.flatten().to(a.dtype)
-        return (alike * square + (1 - alike) * apart).sum() / (2 * a.shape[0])
+        total = torch.sum(alike * square + (1 - alike) * apart)
+        return total.div(2 * a.shape[0])
 
 
 @register("MultinomialLogisticLoss")
@@ -168,7 +169,7 @@ class InfogainLoss(_Loss):
         p = self.param.infogain_loss_param
         self.dim = self.axis(p.axis, len(bottoms[0]))
         classes = bottoms[0][self.dim]
-        if len(bottoms) == 3:  # noqa: PLR2004 - the matrix is a blob
+        if len(bottoms) == 3:
             size = math.prod(bottoms[2])
         elif p.source:
             matrix = blob_to_array(read_binary(p.source, messages.BlobProto), p.source)

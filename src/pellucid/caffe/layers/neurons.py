@@ -142,7 +142,7 @@ class Threshold(Layer):
 
     def forward(self, x: Tensor) -> Tensor:
         """Compare."""
-        return (x > self.param.threshold_param.threshold).to(x.dtype)
+        return x.gt(self.param.threshold_param.threshold).to(x.dtype)
 
 
 @register("Dropout")

@@ -24,14 +24,14 @@ class _Recurrent(Layer):
             self.refuse("it needs num_output")
         if p.expose_hidden:
             self.refuse("expose_hidden is not supported: the hidden state stays inside")
-        if len(bottoms) > 3:  # noqa: PLR2004 - x, cont, static x
+        if len(bottoms) > 3:
             self.refuse("more than three bottoms need expose_hidden, which is not supported")
         if bottoms[1] != bottoms[0][:2]:
             self.refuse(f"its second bottom {bottoms[1]} must be (T, N) of the first {bottoms[0]}")
         width = self.gates * p.num_output
         self.learn((width, math.prod(bottoms[0][2:])), p.weight_filler)
         self.learn((width,), p.bias_filler)
-        if len(bottoms) == 3:  # noqa: PLR2004
+        if len(bottoms) == 3:
             self.learn((width, math.prod(bottoms[2][1:])), p.weight_filler)
         self.learn((width, p.num_output), p.weight_filler)
         self.more()

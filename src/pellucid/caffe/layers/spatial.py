@@ -62,9 +62,9 @@ class Convolution(Layer):
 
     def convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """One bottom."""
-        return _CONVOLVE[x.ndim - 3](
-            x, weight, bias, self.stride, self.pad, self.dilation, self.group
-        )
+        convolve = _CONVOLVE[x.ndim - 3]
+        top: Tensor = convolve(x, weight, bias, self.stride, self.pad, self.dilation, self.group)
+        return top
 
     def forward(self, *bottoms: Tensor) -> Any:
         """Convolve every bottom with the same weights."""
@@ -84,9 +84,9 @@ class Deconvolution(Convolution):
 
     def convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """One bottom."""
-        return _DECONVOLVE[x.ndim - 3](
-            x, weight, bias, self.stride, self.pad, 0, self.group, self.dilation
-        )
+        spread = _DECONVOLVE[x.ndim - 3]
+        top: Tensor = spread(x, weight, bias, self.stride, self.pad, 0, self.group, self.dilation)
+        return top
 
 
 _CONVOLVE: tuple[Any, ...] = (F.conv1d, F.conv2d, F.conv3d)
@@ -118,7 +118,8 @@ class Im2col(Layer):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C * kernel, H', W')."""
         window: Any = self.window
-        return F.unfold(x, **window).unflatten(2, self.out)
+        patches = F.unfold(x, **window)
+        return patches.view(*patches.shape[:2], *self.out)
 
 
 def pool2d(
@@ -131,8 +132,9 @@ def pool2d(
 ) -> Tensor:
     """Pool with Caffe's sizes.
 
-    The output has ``ceil((size + 2 pad - kernel) / stride) + 1`` places; with padding, a last window
-    that would begin in the padding behind is dropped. Averages count the padding, up to its end.
+    The output has ``ceil((size + 2 pad - kernel) / stride) + 1`` places; with padding, a last
+    window that would begin in the padding behind is dropped. Averages count the padding, up to
+    its end.
     """
     outs = []
     for n, k, s, p in zip(x.shape[2:], kernel, stride, pad, strict=True):
@@ -172,7 +174,7 @@ class Pooling(Layer):
     def setup(self, bottoms: list[Shape]) -> None:
         """Read the window."""
         p = self.param.pooling_param
-        if len(bottoms[0]) != 4:  # noqa: PLR2004 - images
+        if len(bottoms[0]) != 4:
             self.refuse(f"it pools images (N, C, H, W), not blobs of shape {bottoms[0]}")
         self.method = ("MAX", "AVE", "STOCHASTIC")[p.pool]
         if p.global_pooling:
@@ -238,7 +240,7 @@ class LRN(Layer):
             return F.local_response_norm(x, p.local_size, p.alpha, p.beta, p.k)
         size, pad = p.local_size, (p.local_size - 1) // 2
         mean = pool2d(x * x, "AVE", (size, size), (1, 1), (pad, pad))
-        return x * (1 + p.alpha * mean).pow(-p.beta)
+        return x.mul((1 + p.alpha * mean).pow(-p.beta))
 
 
 @register("SPP")

@@ -63,7 +63,7 @@ def blob_to_array(blob: Any, name: str = "blob") -> np.ndarray:
     else:
         shape = (blob.num, blob.channels, blob.height, blob.width)
     if min(shape, default=1) < 0 or math.prod(shape) != values.size:
-        msg = f"{name} holds {values.size} values, which is not its shape {shape}: the file is damaged"
+        msg = f"{name} holds {values.size} values for the shape {shape}: the file is damaged"
         raise CaffeError(msg)
     return values.reshape(shape)
 

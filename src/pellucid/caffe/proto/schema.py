@@ -70,7 +70,8 @@ message LayerParameter
   include=8 NetStateRule*, exclude=9 NetStateRule*
   transform_param=100 TransformationParameter, loss_param=101 LossParameter
   accuracy_param=102 AccuracyParameter, argmax_param=103 ArgMaxParameter
-  batch_norm_param=139 BatchNormParameter, bias_param=141 BiasParameter, clip_param=148 ClipParameter
+  batch_norm_param=139 BatchNormParameter, bias_param=141 BiasParameter
+  clip_param=148 ClipParameter
   concat_param=104 ConcatParameter, contrastive_loss_param=105 ContrastiveLossParameter
   convolution_param=106 ConvolutionParameter, crop_param=144 CropParameter
   data_param=107 DataParameter, dropout_param=108 DropoutParameter
@@ -240,7 +241,8 @@ RELU=18 SIGMOID=19 SIGMOID_CROSS_ENTROPY_LOSS=27 SILENCE=36 SOFTMAX=20 SOFTMAX_L
 SLICE=33 TANH=23 WINDOW_DATA=24 THRESHOLD=31
   enum DimCheckMode STRICT=0 PERMISSIVE=1
   layer=1 V0LayerParameter, bottom=2 string*, top=3 string*, name=4 string
-  include=32 NetStateRule*, exclude=33 NetStateRule*, type=5 LayerType, blobs=6 BlobProto*, param=1001 string*
+  include=32 NetStateRule*, exclude=33 NetStateRule*, type=5 LayerType, blobs=6 BlobProto*
+  param=1001 string*
   blob_share_mode=1002 DimCheckMode*, blobs_lr=7 float*, weight_decay=8 float*
   loss_weight=35 float*, accuracy_param=27 AccuracyParameter, argmax_param=23 ArgMaxParameter
   concat_param=9 ConcatParameter, contrastive_loss_param=40 ContrastiveLossParameter

@@ -45,15 +45,15 @@ def upgrade_net(net: Any, name: str = "net") -> Any:
         for old in net.layers:
             if old.HasField("layer"):
                 msg = (
-                    f"{name} is of Caffe's oldest format (V0, 'layers {{ layer {{ ... }} }}'), which "
-                    f"is not read. Caffe's upgrade_net_proto_text turns it into today's"
+                    f"{name} is of Caffe's oldest format (V0, 'layers {{ layer {{ ... }} }}'), "
+                    f"which is not read. Caffe's upgrade_net_proto_text turns it into today's"
                 )
                 raise CaffeError(msg)
             _from_v1(old, net.layer.add())
         del net.layers[:]
     for layer in net.layer:
         _move_transformation(layer)
-        if layer.type == "BatchNorm" and len(layer.param) == 3:  # noqa: PLR2004 - its three blobs
+        if layer.type == "BatchNorm" and len(layer.param) == 3:
             for spec in layer.param:
                 spec.lr_mult = spec.decay_mult = 0
     if net.input:
@@ -84,8 +84,12 @@ def _from_v1(old: Any, new: Any) -> None:
     for field, _ in old.ListFields():
         if field.name.endswith("_param"):
             getattr(new, field.name).CopyFrom(getattr(old, field.name))
-    count = max(len(old.param), len(old.blobs_lr), len(old.weight_decay))
-    for k in range(count):
+    _param_specs(old, new)
+
+
+def _param_specs(old: Any, new: Any) -> None:
+    """Names and rates of the blobs, which were lists of the layer."""
+    for k in range(max(len(old.param), len(old.blobs_lr), len(old.weight_decay))):
         spec = new.param.add()
         if k < len(old.param) and old.param[k]:
             spec.name = old.param[k]

@@ -16,7 +16,7 @@ from pellucid.caffe.tools.lmdb_writer import write_lmdb
 __all__ = ["convert_imageset"]
 
 
-def convert_imageset(
+def convert_imageset(  # noqa: PLR0913 - the flags of Caffe's tool
     root: str,
     listing: str,
     out: str | Path,

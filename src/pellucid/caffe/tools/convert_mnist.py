@@ -30,7 +30,7 @@ def read_idx(path: str | Path) -> np.ndarray:
     except OSError as error:
         msg = f"cannot read {path}: {error}"
         raise CaffeError(msg) from error
-    if len(data) < 4 or data[:3] != b"\0\0\x08":  # noqa: PLR2004 - the magic number
+    if len(data) < 4 or data[:3] != b"\0\0\x08":
         msg = f"{path} is no idx file of bytes"
         raise CaffeError(msg)
     dims = data[3]
@@ -54,7 +54,7 @@ def convert_mnist(images: str | Path, labels: str | Path, out: str | Path) -> in
         CaffeError: the files cannot be read or do not belong together.
     """
     pictures, numbers = read_idx(images), read_idx(labels)
-    if pictures.ndim != 3 or numbers.shape != pictures.shape[:1]:  # noqa: PLR2004 - images
+    if pictures.ndim != 3 or numbers.shape != pictures.shape[:1]:
         msg = f"{images} {pictures.shape} and {labels} {numbers.shape} do not belong together"
         raise CaffeError(msg)
 
