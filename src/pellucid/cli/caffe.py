@@ -183,7 +183,7 @@ def time_(**flags: Any) -> None:
         measure(asked)
 
 
-@caffe.command()
+@caffe.command("device_query")
 @_GPU
 def device_query(gpu: str) -> None:
     """Show the GPUs."""
@@ -205,7 +205,7 @@ def device_query(gpu: str) -> None:
             click.echo(f"Number of multiprocessors:     {found.multi_processor_count}")
 
 
-@caffe.command()
+@caffe.command("parse_log")
 @click.argument("log")
 @click.argument("folder", type=click.Path(exists=True, file_okay=False))
 @click.option("--delimiter", default=",", help="between columns; default: a comma")
@@ -229,7 +229,7 @@ def plot(logs: tuple[str, ...], output: str) -> None:
         plot(list(logs), output)
 
 
-@caffe.command()
+@caffe.command("convert_mnist")
 @click.argument("images")
 @click.argument("labels")
 @click.argument("out")
@@ -241,7 +241,7 @@ def convert_mnist(images: str, labels: str, out: str) -> None:
         click.echo(f"Wrote {convert_mnist(images, labels, out)} records to {out}")
 
 
-@caffe.command()
+@caffe.command("convert_imageset")
 @click.argument("root")
 @click.argument("listing")
 @click.argument("out")
@@ -260,7 +260,7 @@ def convert_imageset(root: str, listing: str, out: str, **flags: Any) -> None:
         click.echo(f"Wrote {convert_imageset(root, listing, out, **flags)} records to {out}")
 
 
-@caffe.command()
+@caffe.command("compute_image_mean")
 @click.argument("database")
 @click.argument("out", required=False)
 @_flag("backend", type=click.Choice(["LMDB", "LEVELDB"], case_sensitive=False), default="LMDB")
