@@ -17,6 +17,7 @@ MODULES = sorted(
 )
 # what a worker alone imports, once torch is there
 WITH_TORCH = (
+    "pellucid.caffe.",  # an ordinary torch program; `pellucid.cli.caffe` starts it
     "pellucid.sync.exact.",
     "pellucid.transport.collective",
     "pellucid.transport.shared_memory",
