@@ -240,5 +240,5 @@ def test_dummy_data(tmp_path: Path) -> None:
 
 
 def test_layers_that_read_nothing_say_so(tmp_path: Path) -> None:
-    with pytest.raises(CaffeError, match="reads nothing by itself"):
+    with pytest.raises(CaffeError, match="a program puts its data into memory"):
         made('name: "m" type: "MemoryData" top: "x"', tmp_path)

@@ -113,9 +113,14 @@ def test_rules_say_who_takes_part(
     assert bool(select(net, phase, level, stages).layer) is stays
 
 
-def test_layers_know_their_lines() -> None:
-    prototxt = 'name: "layer {"\nlayer {\n include { }\n}\n# layer {\nlayer: {}\n'
-    assert text.layer_lines(prototxt) == [2, 6]
+def test_layers_are_found_in_their_file() -> None:
+    prototxt = (
+        'name: "layer {"\nlayer {\n include { }\n name: "a" }\n# layer { name: "b" }\n'
+        'layer: { param { name: "c" } name: "b"\n}\nlayers { layer {\nname: "old" } }\n'
+        'net_param {\n layer { name: "inner" } }\nlayer { name: "a" }'
+    )
+    lines = {name: text.line_of_layer(prototxt, name) for name in ("a", "b", "old", "inner", "c")}
+    assert lines == {"a": 12, "b": 6, "old": 8, "inner": 11, "c": None}
 
 
 def test_blobs_keep_shape_and_values() -> None:

@@ -17,20 +17,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pellucid.caffe.data import DATA_TYPES, is_data
 from pellucid.caffe.errors import CaffeError
 from pellucid.caffe.layers import REGISTRY, Layer, Shape
 from pellucid.caffe.proto import messages
 from pellucid.caffe.select import select
 
-__all__ = ["DATA_TYPES", "Head", "Net", "Outputs", "ParamInfo"]
-
-DATA_TYPES = frozenset(
-    ("Data", "ImageData", "HDF5Data", "MemoryData", "WindowData", "DummyData", "Input")
-)
-_REFUSED = {
-    "Python": "it runs Caffe's own Python interface. Write it as a torch module in a script",
-    "HDF5Output": "it writes a file in the middle of the net. Read the blob from the outputs",
-}
+__all__ = ["Head", "Net", "Outputs", "ParamInfo"]
 
 
 @dataclass(frozen=True)
@@ -133,9 +126,9 @@ class Net(nn.Module):
         for layer in self.param.layer:
             if layer.name in names:
                 msg = f"two layers are called {layer.name!r}: names must differ"
-                raise CaffeError(msg)
+                raise CaffeError(msg, layer=layer.name)
             names.add(layer.name)
-            if layer.type in DATA_TYPES:
+            if is_data(layer):
                 self._add_data(layer, data_shapes)
             else:
                 self._add(layer, heads)
@@ -154,21 +147,12 @@ class Net(nn.Module):
                 msg = (
                     f"layer {layer.name!r} ({layer.type}): the shape of its top {top!r} is unknown"
                 )
-                raise CaffeError(msg)
+                raise CaffeError(msg, layer=layer.name)
             self.shapes[top] = tuple(data_shapes[top])
 
     def _add(self, param: Any, heads: list[Layer]) -> None:
         kind = self._kind(param)
-        for bottom in param.bottom:
-            if bottom not in self.shapes:
-                near = difflib.get_close_matches(bottom, self.shapes, n=1)
-                hint = f" Did you mean {near[0]!r}?" if near else ""
-                msg = (
-                    f"layer {param.name!r} ({param.type}): its bottom {bottom!r} is the top of no "
-                    f"layer before it (a net must not be cyclic).{hint}"
-                )
-                raise CaffeError(msg)
-        bottoms = [self.shapes[name] for name in param.bottom]
+        bottoms = self._shapes_of_bottoms(param)
         layer = kind(param, bottoms, self.phase, self._generator)
         tops = self._infer(layer, bottoms)
         if len(tops) != len(param.top) and not (tops and not param.top):
@@ -197,18 +181,36 @@ class Net(nn.Module):
             self._trunk.append(layer)
             self.layers[param.name.replace(".", "_")] = layer
 
+    def _shapes_of_bottoms(self, param: Any) -> list[Shape]:
+        for bottom in param.bottom:
+            if bottom not in self.shapes:
+                near = difflib.get_close_matches(bottom, self.shapes, n=1)
+                hint = f" Did you mean {near[0]!r}?" if near else ""
+                msg = (
+                    f"layer {param.name!r} ({param.type}): its bottom {bottom!r} is the top of no "
+                    f"layer before it (a net must not be cyclic).{hint}"
+                )
+                raise CaffeError(msg, layer=param.name)
+        if len(param.propagate_down) not in (0, len(param.bottom)):
+            msg = (
+                f"layer {param.name!r} ({param.type}): {len(param.propagate_down)} propagate_down "
+                f"for {len(param.bottom)} bottoms"
+            )
+            raise CaffeError(msg, layer=param.name)
+        return [self.shapes[name] for name in param.bottom]
+
     def _kind(self, param: Any) -> type[Layer]:
         if param.type in REGISTRY:
             return REGISTRY[param.type]
         known = sorted({*REGISTRY, *DATA_TYPES})
         near = difflib.get_close_matches(param.type, known, n=1)
-        why = _REFUSED.get(param.type) or (
+        why = (
             f"unknown type. Did you mean {near[0]!r}?"
             if near
             else f"unknown type; known are {known}"
         )
         msg = f"layer {param.name!r} ({param.type}): {why}"
-        raise CaffeError(msg)
+        raise CaffeError(msg, layer=param.name)
 
     def _infer(self, layer: Layer, bottoms: list[Shape]) -> list[Shape]:
         """Shapes of a layer's tops: it is run without data."""
@@ -248,7 +250,9 @@ class Net(nn.Module):
                     )
                 if theirs.shape != blob.shape:
                     layer.refuse(
-                        "blobs of different shape cannot be shared (share_mode PERMISSIVE)"
+                        f"blob {name!r} of shape {tuple(blob.shape)} shares the values of one of "
+                        f"shape {tuple(theirs.shape)} (share_mode PERMISSIVE), which is not "
+                        "supported: put a Reshape before or behind"
                     )
                 setattr(layer, f"blob{index}", theirs)
                 for field in ("lr_mult", "decay_mult"):
@@ -287,7 +291,7 @@ class Net(nn.Module):
         """
         blobs = dict(blobs)
         for layer in self._trunk:
-            tops = layer(*[blobs[name] for name in layer.param.bottom])
+            tops = layer(*_bottoms(layer.param, blobs))
             tops = tops if isinstance(tops, tuple) else (tops,)
             blobs.update(zip(layer.param.top, tops, strict=False))
         return {name: blobs[name] for name in self._hand_over}
@@ -330,6 +334,15 @@ class Net(nn.Module):
                 setattr(layer, name, its)
 
 
+def _bottoms(param: Any, blobs: Mapping[str, Tensor]) -> list[Tensor]:
+    """A layer's bottoms, cut off from what made them where propagate_down says so."""
+    found = [blobs[name] for name in param.bottom]
+    if not param.propagate_down:
+        return found
+    down = param.propagate_down
+    return [x if go else x.detach() for x, go in zip(found, down, strict=True)]
+
+
 class Head(nn.Module):
     """The losses and measures of a net, on whole batches.
 
@@ -355,7 +368,7 @@ class Head(nn.Module):
         losses: list[Tensor] = []
         for module in self.layers:
             param: Any = module.param
-            tops = module(*[known[name] for name in param.bottom])
+            tops = module(*_bottoms(param, known))
             tops = tops if isinstance(tops, tuple) else (tops,)
             known.update(zip(param.top, tops, strict=False))
             names = list(param.top) or [""]

@@ -73,7 +73,7 @@ class Layer(nn.Module):
             CaffeError: always.
         """
         msg = f"layer {self.param.name!r} ({self.param.type}): {why}"
-        raise CaffeError(msg)
+        raise CaffeError(msg, layer=self.param.name)
 
     def learn(self, shape: Sequence[int], filler: Any, *, learned: bool = True) -> Tensor:
         """Make the next blob, filled; a parameter, or a buffer if no gradient changes it."""

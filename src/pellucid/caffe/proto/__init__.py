@@ -13,12 +13,14 @@ from pellucid.caffe.proto.binary import (
     read_binary,
     write_binary,
 )
+from pellucid.caffe.proto.text import located
 from pellucid.caffe.proto.upgrade import upgrade_net, upgrade_solver
 
 __all__ = [
     "array_to_blob",
     "blob_to_array",
     "decode",
+    "located",
     "messages",
     "read_binary",
     "read_net",

@@ -8,6 +8,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from pellucid.caffe.data import BROKEN
+
 __all__ = ["Feed", "Outputs"]
 
 
@@ -38,6 +40,9 @@ class Feed:
         batches: of each data layer; they do not end.
         device: where the net is.
         dtype: what it computes in.
+
+    Attributes:
+        broken: records that could not be read and were passed over, by all workers together.
     """
 
     def __init__(
@@ -51,14 +56,16 @@ class Feed:
         self._batches = batches
         self._device = device
         self._dtype = dtype
+        self.broken = 0
 
     def forward(self) -> Outputs:
         """The outputs on the next batch."""
-        blobs = {
-            top: self._placed(blob)
-            for source in self._batches
-            for top, blob in next(source).items()
-        }
+        blobs: dict[str, Tensor] = {}
+        for source in self._batches:
+            read = dict(next(source))
+            if (broken := read.pop(BROKEN, None)) is not None:
+                self.broken += int(broken.sum())
+            blobs |= {top: self._placed(blob) for top, blob in read.items()}
         outputs: Outputs = self.net.run(blobs)
         return outputs
 

@@ -168,6 +168,8 @@ class Training:
         )
         for line in score_lines("Train", outputs):
             LOGGER.info(line)
+        if self.feed.broken:
+            LOGGER.warning("    Skipped broken records so far: %d", self.feed.broken)
 
     def _test(self) -> None:
         for test in self.tests:

@@ -1,0 +1,48 @@
+"""Data layers in Python: a user's class without bottoms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch.utils.data import IterableDataset
+
+from pellucid.caffe.data.endless import Asked, Batch, Source
+from pellucid.caffe.layers.pycaffe import Program
+
+__all__ = ["python_data"]
+
+
+class _Passes(IterableDataset[Batch]):
+    """What a class gives, pass by pass, for ever."""
+
+    def __init__(self, program: Program, tops: list[str]) -> None:
+        self._program = program
+        self._tops = tops
+
+    def __iter__(self) -> Iterator[Batch]:
+        while True:
+            values, _ = self._program.forward([], [])
+            yield dict(zip(self._tops, map(torch.from_numpy, values), strict=True))
+
+
+class _Source(Source):
+    """Whole batches, made by every worker: only the class knows what comes next."""
+
+    def loader(self, workers: int = 0, start: int = 0) -> Iterator[Batch]:
+        """An endless iterator; a resumed training begins with the class's first batch again."""
+        del workers, start
+        return iter(self.records)
+
+
+def python_data(asked: Asked) -> Source:
+    """Batches of a class in Python.
+
+    Raises:
+        CaffeError: there is no such class, or it refuses to be set up.
+    """
+    tops = list(asked.layer.top)
+    program = Program(asked.layer.python_param, asked.phase, [], len(tops))
+    shapes = dict(zip(tops, program.shapes, strict=True))
+    size = program.shapes[0][0] if program.shapes and program.shapes[0] else 1
+    return _Source(_Passes(program, tops), size, shapes)
