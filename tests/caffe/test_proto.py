@@ -77,6 +77,50 @@ def test_nets_of_the_older_format_are_todays() -> None:
     assert list(new.layer[0].input_param.shape[0].dim) == [2, 3, 4, 4]
 
 
+def test_nets_of_the_oldest_format_are_todays() -> None:
+    net: object = parsed(
+        """
+        layers { layer { name: "d" type: "data" source: "db" meanfile: "m" batchsize: 4 cropsize: 5
+                         mirror: true scale: 0.5 } top: "data" top: "label" }
+        layers { layer { name: "p" type: "padding" pad: 2 } bottom: "data" top: "p" }
+        layers { layer { name: "c" type: "conv" num_output: 4 kernelsize: 3 stride: 2
+                         biasterm: false weight_filler { type: "xavier" } blobs_lr: 1 weight_decay: 2 }
+                 bottom: "p" top: "c" }
+        layers { layer { name: "m" type: "pool" pool: AVE kernelsize: 3 stride: 2 }
+                 bottom: "c" top: "m" }
+        layers { layer { name: "l" type: "softmax_loss" } bottom: "m" bottom: "label" }
+        """
+    )
+    wanted = parsed(
+        """
+        layer { name: "d" type: "Data" top: "data" top: "label"
+                transform_param { scale: 0.5 mirror: true crop_size: 5 mean_file: "m" }
+                data_param { source: "db" batch_size: 4 } }
+        layer { name: "c" type: "Convolution" bottom: "data" top: "c"
+                param { lr_mult: 1 decay_mult: 2 }
+                convolution_param { num_output: 4 bias_term: false pad: 2 kernel_size: 3 stride: 2
+                                    weight_filler { type: "xavier" } } }
+        layer { name: "m" type: "Pooling" bottom: "c" top: "m"
+                pooling_param { pool: AVE kernel_size: 3 stride: 2 } }
+        layer { name: "l" type: "SoftmaxWithLoss" bottom: "m" bottom: "label" }
+        """
+    )
+    assert upgrade_net(net) == wanted
+
+
+@pytest.mark.parametrize(
+    ("layer", "said"),
+    [
+        ('type: "convolution"', "which no old net has"),
+        ('type: "relu" num_output: 3', "'num_output', which its type has not"),
+    ],
+)
+def test_an_oldest_layer_that_cannot_be(layer: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "net").write_text(f'name: "n"\nlayers {{ layer {{ name: "a" {layer} }} }}')
+    with pytest.raises(CaffeError, match=f"net:2: layer 'a'.*{said}"):
+        read_net(tmp_path / "net")
+
+
 def test_transformations_were_among_the_fields_of_data_layers() -> None:
     new = upgrade_net(
         parsed('layer { type: "Data" data_param { scale: 0.5 crop_size: 3 mirror: true } }')

@@ -158,7 +158,7 @@ class Net(nn.Module):
         if len(tops) != len(param.top) and not (tops and not param.top):
             layer.refuse(f"it has {len(param.top)} tops and gives {len(tops)}")
         self._share(layer)
-        weights = list(param.loss_weight) or [layer.loss_weight, *[0.0] * (len(tops) - 1)]
+        weights = list(param.loss_weight) or [layer.loss_weight, *[0.0] * len(tops)][: len(tops)]
         if len(weights) != len(tops):
             layer.refuse(f"{len(weights)} loss weights for {len(tops)} tops")
         is_head = (

@@ -1,10 +1,10 @@
 """What every data layer yields: an endless loader of full batches that can begin anywhere.
 
 [Note: positions]
-A record's *position* counts from the beginning of training: position ``p`` is record ``p % size`` of
-pass ``p // size``. What is random depends on the seed and the position alone. So it does not matter
-who reads a record, or when: workers share out the positions of a batch, and a resumed run begins
-where the other one stopped.
+A record's *position* counts from the beginning of training: position ``p`` is record ``p % size``
+of pass ``p // size``. What is random depends on the seed and the position alone. So it does not
+matter who reads a record, or when: workers share out the positions of a batch, and a resumed run
+begins where the other one stopped.
 """
 
 from __future__ import annotations

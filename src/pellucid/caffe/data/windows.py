@@ -128,7 +128,8 @@ def cut(
 
 def _rounded(values: np.ndarray) -> np.ndarray:
     """To whole numbers, halves away from zero as C does."""
-    return (np.sign(values) * np.floor(np.abs(values) + 0.5)).astype(int)
+    rounded: np.ndarray = (np.sign(values) * np.floor(np.abs(values) + 0.5)).astype(int)
+    return rounded
 
 
 class _Windows(Dataset[Batch]):
@@ -174,7 +175,7 @@ class _Windows(Dataset[Batch]):
         part, top, left = cut(picture, window.box, size, p.context_pad, square=square)
         if mirrored:
             part, left = part[:, :, ::-1], size - left - part.shape[2]
-        image: np.ndarray = np.zeros((len(part), size, size), np.float32)
+        image = np.zeros((len(part), size, size), np.float32)
         where = (slice(None), slice(top, top + part.shape[1]), slice(left, left + part.shape[2]))
         mean = self._mean[where] if self._mean.shape[1] > 1 else self._mean
         image[where] = (part.astype(np.float32) - mean) * self._scale

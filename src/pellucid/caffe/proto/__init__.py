@@ -37,7 +37,9 @@ def read_net(path: str | Path) -> Any:
     Raises:
         CaffeError: the file cannot be read; names file, line and column.
     """
-    return upgrade_net(text.read(path, messages.NetParameter()), str(path))
+    net = text.read(path, messages.NetParameter())
+    with located(path):
+        return upgrade_net(net, str(path))
 
 
 def read_solver(path: str | Path) -> Any:
