@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -153,8 +154,9 @@ class Net(nn.Module):
     def _add(self, param: Any, heads: list[Layer]) -> None:
         kind = self._kind(param)
         bottoms = self._shapes_of_bottoms(param)
-        layer = kind(param, bottoms, self.phase, self._generator)
-        tops = self._infer(layer, bottoms)
+        with self._fitting(param, bottoms):
+            layer = kind(param, bottoms, self.phase, self._generator)
+            tops = self._infer(layer, bottoms)
         if len(tops) != len(param.top) and not (tops and not param.top):
             layer.refuse(f"it has {len(param.top)} tops and gives {len(tops)}")
         self._share(layer)
@@ -212,18 +214,26 @@ class Net(nn.Module):
         msg = f"layer {param.name!r} ({param.type}): {why}"
         raise CaffeError(msg, layer=param.name)
 
+    @contextmanager
+    def _fitting(self, param: Any, bottoms: list[Shape]) -> Iterator[None]:
+        """What torch or arithmetic finds wrong inside is that numbers and shapes do not fit."""
+        try:
+            yield
+        except (RuntimeError, ArithmeticError, LookupError, ValueError, TypeError) as error:
+            why = (str(error).splitlines() or [""])[0]
+            msg = (
+                f"layer {param.name!r} ({param.type}): it does not fit bottoms of shapes "
+                f"{bottoms}: {why}"
+            )
+            raise CaffeError(msg, layer=param.name) from error
+
     def _infer(self, layer: Layer, bottoms: list[Shape]) -> list[Shape]:
         """Shapes of a layer's tops: it is run without data."""
         blobs = {name: torch.empty_like(v, device="meta") for name, v in layer.state_dict().items()}
         buffers = {name: torch.empty_like(v, device="meta") for name, v in layer.named_buffers()}
         inputs = tuple(torch.empty(shape, device="meta") for shape in bottoms)
-        try:
-            with torch.no_grad():
-                tops = torch.func.functional_call(layer, {**blobs, **buffers}, inputs)
-        except (RuntimeError, ValueError, IndexError) as error:
-            layer.refuse(
-                f"it does not fit bottoms of shapes {bottoms}: {str(error).splitlines()[0]}"
-            )
+        with torch.no_grad():
+            tops = torch.func.functional_call(layer, {**blobs, **buffers}, inputs)
         tops = tops if isinstance(tops, tuple) else (tops,)
         return [tuple(top.shape) for top in tops]
 

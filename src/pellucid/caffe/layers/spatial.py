@@ -46,6 +46,7 @@ class Convolution(Layer):
         self.stride = _sizes(p, "stride", dims, 1)
         self.pad = _sizes(p, "pad", dims, 0)
         self.dilation = tuple(p.dilation) * (dims if len(p.dilation) == 1 else 1) or (1,) * dims
+        self.fit(shape, kernel)
         self.group = p.group
         channels, outputs = shape[1], p.num_output
         if not outputs or channels % p.group or outputs % p.group:
@@ -55,6 +56,16 @@ class Convolution(Layer):
         self.learn(self.weight_shape(channels, outputs, kernel), p.weight_filler)
         if p.bias_term:
             self.learn((outputs,), p.bias_filler)
+
+    def fit(self, shape: Shape, kernel: tuple[int, ...]) -> None:
+        """Refuse a kernel that is larger than the padded image."""
+        reach = [d * (k - 1) + 1 for d, k in zip(self.dilation, kernel, strict=True)]
+        padded = [n + 2 * p for n, p in zip(shape[2:], self.pad or (), strict=True)]
+        if any(r > n for r, n in zip(reach, padded, strict=True)):
+            self.refuse(
+                f"it does not fit bottoms of shapes {[shape]}: its kernel reaches over {reach}, "
+                f"the padded image is {padded}"
+            )
 
     def weight_shape(self, channels: int, outputs: int, kernel: tuple[int, ...]) -> Shape:
         """Of the weights."""
@@ -77,6 +88,9 @@ class Convolution(Layer):
 @register("Deconvolution")
 class Deconvolution(Convolution):
     """The gradient of a convolution, as a layer."""
+
+    def fit(self, shape: Shape, kernel: tuple[int, ...]) -> None:
+        """Any kernel does."""
 
     def weight_shape(self, channels: int, outputs: int, kernel: tuple[int, ...]) -> Shape:
         """Of the weights: inputs come first."""
@@ -249,8 +263,11 @@ class SPP(Layer):
 
     def setup(self, bottoms: list[Shape]) -> None:
         """Check the size."""
-        if not self.param.spp_param.pyramid_height:
+        height = self.param.spp_param.pyramid_height
+        if not height:
             self.refuse("it needs pyramid_height")
+        if 2 ** min(height - 1, 32) > max(bottoms[0][2:]):
+            self.refuse(f"pyramid_height {height} has more places than images of {bottoms[0]}")
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C * (1 + 4 + ...))."""

@@ -34,10 +34,29 @@ def decode(data: bytes, kind: Any, name: str) -> Any:
     message = kind()
     try:
         message.ParseFromString(data)
-    except DecodeError as error:
+        _check_names(message)
+    except (DecodeError, UnicodeDecodeError) as error:
         msg = f"{name} ({len(data)} bytes) is cut off or no {kind.DESCRIPTOR.name}: {error}"
         raise CaffeError(msg) from error
     return message
+
+
+def _check_names(message: Any) -> None:
+    """Look at every string: protobuf lets bytes that are no text pass, and fails later."""
+    for field in message.DESCRIPTOR.fields:
+        if field.message_type is None:
+            if field.type == field.TYPE_STRING:
+                value = getattr(message, field.name)
+                values = value if hasattr(value, "append") else [value]
+                if any(isinstance(text, bytes) for text in values):
+                    msg = f"its {field.name} is no text"
+                    raise DecodeError(msg)
+        elif hasattr(inner := getattr(message, field.name), "DESCRIPTOR"):
+            if message.HasField(field.name):
+                _check_names(inner)
+        else:
+            for item in inner:
+                _check_names(item)
 
 
 def write_binary(path: str | Path, message: Any) -> None:

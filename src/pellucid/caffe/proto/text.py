@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,7 +37,9 @@ def read(path: str | Path, message: Any) -> Any:
 def parse(text: str, message: Any, name: str = "<text>") -> Any:
     """Parse prototxt into a message and return it; ``name`` stands for the file in errors."""
     try:
-        return text_format.Parse(text, message)
+        with warnings.catch_warnings():  # of Python, about backslashes that mean nothing
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return text_format.Parse(text, message)
     except text_format.ParseError as error:
         place = ":".join(str(n) for n in (name, error.GetLine(), error.GetColumn()) if n)
         said = re.sub(r"^\d+:\d+ : ", "", str(error))

@@ -118,11 +118,13 @@ def fold_padding(layers: Any) -> None:
     Raises:
         CaffeError: a padded blob goes to something that pads nothing.
     """
-    padded = {
-        outer.top[0]: outer
-        for outer in layers
-        if outer.HasField("layer") and outer.layer.type == "padding"
-    }
+    padded = {}
+    for outer in layers:
+        if outer.HasField("layer") and outer.layer.type == "padding":
+            if len(outer.top) != 1 or len(outer.bottom) != 1:
+                msg = f"layer {outer.layer.name!r} (padding) must have one bottom and one top"
+                raise CaffeError(msg, layer=outer.layer.name)
+            padded[outer.top[0]] = outer
     if not padded:
         return
     kept = []
