@@ -74,9 +74,7 @@ def blob_to_array(blob: Any, name: str = "blob") -> np.ndarray:
         CaffeError: the number of values does not fit the shape.
     """
     double = len(blob.double_data) > 0
-    values = np.array(
-        blob.double_data if double else blob.data, np.float64 if double else np.float32
-    )
+    values = _values(blob, "double_data" if double else "data")
     if blob.HasField("shape"):
         shape = tuple(blob.shape.dim)
     else:
@@ -91,8 +89,38 @@ def array_to_blob(array: np.ndarray) -> Any:
     """A blob of an array's shape and values (float32, or float64 as doubles)."""
     blob = messages.BlobProto()
     blob.shape.dim.extend(array.shape)
-    if array.dtype == np.float64:
-        blob.double_data.extend(array.ravel().tolist())
-    else:
-        blob.data.extend(array.astype(np.float32, copy=False).ravel().tolist())
+    name = "double_data" if array.dtype == np.float64 else "data"
+    content = array.astype(_KINDS[name], order="C", copy=False).tobytes()
+    if content:  # as they go over the wire: a list of millions of numbers takes seconds
+        number = blob.DESCRIPTOR.fields_by_name[name].number
+        blob.MergeFromString(bytes([number << 3 | _PACKED]) + _varint(len(content)) + content)
     return blob
+
+
+_PACKED = 2  # wire type of a field that has a length
+_KINDS = {"data": "<f4", "double_data": "<f8"}
+
+
+def _values(blob: Any, name: str) -> np.ndarray:
+    """A repeated field's values, without making a number of Python of each."""
+    only = messages.BlobProto()
+    getattr(only, name).MergeFrom(getattr(blob, name))
+    content = only.SerializeToString()
+    values = np.frombuffer(content, _KINDS[name], offset=_start(content))
+    return values.astype(values.dtype.newbyteorder("="))
+
+
+def _start(content: bytes) -> int:
+    """Where the values begin: behind the field's number and length."""
+    if not content:
+        return 0
+    return 2 + next(k for k, byte in enumerate(content[1:]) if byte < 0x80)
+
+
+def _varint(number: int) -> bytes:
+    """A number as protobuf writes it: seven bits a byte, the low ones first."""
+    found = bytearray()
+    while number > 0x7F:
+        found.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*found, number])

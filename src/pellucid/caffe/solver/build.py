@@ -208,7 +208,7 @@ def build(options: Options) -> Training:
     )
     (file, state), *tested = _nets(param, options)
     built = build_net(file, state, way)
-    _say_batch(built)
+    _say_batch(built, param.iter_size)
     optimizer, snapshots = _optimizer(param, built.net, options)
     rate = LearningRate(Schedule.of(param), LOGGER.info)
     iteration = 0
@@ -320,12 +320,12 @@ def _read(name: str, options: Options) -> NetFile:
     return NetFile(read_net(path), path, f"net file: {name}")
 
 
-def _say_batch(built: BuiltNet) -> None:
+def _say_batch(built: BuiltNet, iter_size: int) -> None:
     """What the batch size of the file means when many work on it."""
-    for one in built.sources:
-        top, shape = next(iter(one.shapes.items()))
-        LOGGER.info(
-            "Batches of %d (%s): whole ones, shared out among the workers if there are several. "
-            "Iterations and rates count whole batches, whatever the number of workers.",
-            *(shape[0], top),
-        )
+    sizes = sorted({one.batch_size for one in built.sources})
+    batch = " and ".join(map(str, sizes))
+    LOGGER.info(
+        "An iteration is %s of %s records, whatever the number of workers: they share it out. "
+        "Rates, losses and max_iter mean what they mean with one; change nothing in the solver.",
+        *("a batch" if iter_size == 1 else f"{iter_size} batches", batch),
+    )
