@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pellucid.caffe.data.records import datum_to_array
@@ -29,6 +29,7 @@ def read_text(prototxt: str) -> None:
     text.line_of_layer(prototxt, "conv1")
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.text(max_size=200))
 def test_any_text_is_read_or_refused(prototxt: str) -> None:
     with contextlib.suppress(CaffeError):
@@ -37,6 +38,7 @@ def test_any_text_is_read_or_refused(prototxt: str) -> None:
         upgrade_solver(text.parse(prototxt, messages.SolverParameter()))
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.data())
 def test_a_changed_net_is_read_or_refused(data: st.DataObject) -> None:
     prototxt = nets.lenet()
@@ -101,6 +103,7 @@ LAYERS = [
 SHAPES = st.lists(st.sampled_from([0, 1, 2, 5]), max_size=4).map(tuple)
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.data())
 def test_any_numbers_build_a_layer_or_are_refused(data: st.DataObject) -> None:
     kind, param = data.draw(st.sampled_from(LAYERS))
@@ -160,6 +163,7 @@ READERS: dict[str, tuple[Any, Callable[[Any], object]]] = {
 
 
 @pytest.mark.parametrize("kind", READERS)
+@settings(deadline=None)  # the machine may be busy
 @given(data=st.data())
 def test_any_bytes_are_read_or_refused(
     kind: str, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory

@@ -17,6 +17,7 @@ import torch
 from pellucid.caffe.net import Net
 from pellucid.caffe.proto import read_net
 from pellucid.caffe.weights import load_weights, save_weights
+from tests.caffe.test_export import exported
 
 MEAN = np.array([104, 117, 123], np.float32)  # of the pictures it was trained on
 
@@ -66,6 +67,17 @@ def test_onnxruntime_says_the_same(ours: np.ndarray, pictures: np.ndarray) -> No
     (theirs,) = session.run(None, {given.name: pictures.transpose(0, 2, 3, 1)})
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
     assert ours[:, 0].min() > 0.9  # landscapes and flowers are safe for work
+
+
+def test_its_exported_module_says_the_same(
+    ours: np.ndarray, pictures: np.ndarray, tmp_path: Path
+) -> None:
+    folder = folder_of("nsfw")
+    net = Net(read_net(folder / "deploy.prototxt"), "TEST", data_shapes={"data": pictures.shape})
+    load_weights(net, folder / "resnet_50_1by2_nsfw.caffemodel")
+    module = exported(net, tmp_path).eval()
+    with torch.no_grad():
+        np.testing.assert_allclose(module(torch.from_numpy(pictures)), ours, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["again.caffemodel", "again.caffemodel.h5"])

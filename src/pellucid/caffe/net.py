@@ -90,6 +90,7 @@ class Net(nn.Module):
         head: its losses and measures.
         shapes: of all blobs.
         params: the learned blobs, in Caffe's order.
+        hand_over: names of the trunk's blobs that the head needs, or that are outputs.
 
     Raises:
         CaffeError: the net cannot be built; names the layer and the remedy.
@@ -115,6 +116,7 @@ class Net(nn.Module):
         else:
             self._generator.manual_seed(seed)
         self.shapes: dict[str, Shape] = {}
+        self._trunk_shapes: list[tuple[Layer, list[Shape], list[Shape]]] = []
         self.data_layers: list[Any] = []
         self.layers = nn.ModuleDict()
         heads: list[Layer] = []
@@ -134,7 +136,7 @@ class Net(nn.Module):
             else:
                 self._add(layer, heads)
         outputs = [name for name in self.shapes if name not in self._used]
-        self._hand_over = self._crossing(heads, outputs)
+        self.hand_over = self._crossing(heads, outputs)
         self.head = Head(heads, outputs, self._loss_weights)
         self._freeze()
         self.to(dtype)
@@ -181,6 +183,7 @@ class Net(nn.Module):
             heads.append(layer)
         else:
             self._trunk.append(layer)
+            self._trunk_shapes.append((layer, bottoms, tops))
             self.layers[param.name.replace(".", "_")] = layer
 
     def _shapes_of_bottoms(self, param: Any) -> list[Shape]:
@@ -285,6 +288,16 @@ class Net(nn.Module):
 
     # running
 
+    @property
+    def trunk_inputs(self) -> list[str]:
+        """Names of the data's blobs that the trunk reads, in order."""
+        data = [top for layer in self.data_layers for top in layer.top]
+        return list(self.inputs(dict.fromkeys(data, torch.empty(0))))
+
+    def trunk_shapes(self) -> list[tuple[Layer, list[Shape], list[Shape]]]:
+        """The layers of the trunk, in order, with the shapes of their bottoms and tops."""
+        return list(self._trunk_shapes)
+
     def inputs(self, data: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Those of the data's blobs that the trunk reads."""
         read = {name for layer in self._trunk for name in layer.param.bottom}
@@ -304,7 +317,7 @@ class Net(nn.Module):
             tops = layer(*_bottoms(layer.param, blobs))
             tops = tops if isinstance(tops, tuple) else (tops,)
             blobs.update(zip(layer.param.top, tops, strict=False))
-        return {name: blobs[name] for name in self._hand_over}
+        return {name: blobs[name] for name in self.hand_over}
 
     def run(self, data: Mapping[str, Tensor]) -> Outputs:
         """Trunk and head on the blobs of all data layers."""
@@ -360,11 +373,15 @@ class Head(nn.Module):
         layers: in order.
         outputs: names of the net's outputs.
         weights: loss weights by name of the blob.
+
+    Attributes:
+        params: LayerParameters of the layers.
     """
 
     def __init__(self, layers: list[Layer], outputs: list[str], weights: dict[str, float]) -> None:
         super().__init__()
         self.layers = nn.ModuleList(layers)
+        self.params = [layer.param for layer in layers]
         self._outputs = outputs
         self._weights = weights
 
