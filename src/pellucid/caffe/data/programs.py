@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import islice
 
 import torch
 from torch.utils.data import IterableDataset
 
-from pellucid.caffe.data.endless import Asked, Batch, Source
+from pellucid.caffe.data.endless import Asked, Batch, Batches, Source
 from pellucid.caffe.layers.pycaffe import Program
 
 __all__ = ["python_data"]
@@ -29,10 +30,30 @@ class _Passes(IterableDataset[Batch]):
 class _Source(Source):
     """Whole batches, made by every worker: only the class knows what comes next."""
 
-    def loader(self, workers: int = 0, start: int = 0) -> Iterator[Batch]:
-        """An endless iterator; a resumed training begins with the class's first batch again."""
+    def loader(self, workers: int = 0, start: int = 0, count: int | None = None) -> Iterable[Batch]:
+        """The class's next batches; a resumed training begins with its first one again."""
         del workers, start
-        return iter(self.records)
+        return islice(iter(self.records), count)
+
+    def batches(self, workers: int = 0) -> Batches:
+        """The class's batches, in its order."""
+        return _InOrder(self, workers)
+
+
+class _InOrder(Batches):
+    def __init__(self, source: Source, workers: int) -> None:
+        super().__init__(source, workers)
+        self._all = iter(source.loader())
+
+    def take(self, number: int) -> Batch:
+        """The next batch."""
+        del number
+        return next(self._all)
+
+    def some(self, start: int, count: int) -> Iterable[Batch]:
+        """The next batches."""
+        del start
+        return islice(self._all, count)
 
 
 def python_data(asked: Asked) -> Source:

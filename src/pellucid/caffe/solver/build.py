@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import torch
 
-from pellucid.caffe.data import Source, is_data, source
+from pellucid.caffe.data import Batches, Source, is_data, source
 from pellucid.caffe.errors import CaffeError
 from pellucid.caffe.log import LOGGER
 from pellucid.caffe.net import Net
@@ -128,9 +128,9 @@ class BuiltNet:
     sources: list[Source]
     loaders: int = 0
 
-    def batches(self, start: int) -> list[Iterator[dict[str, torch.Tensor]]]:
-        """Endless batches of each data layer, after those that were consumed."""
-        return [iter(one.loader(self.loaders, start)) for one in self.sources]
+    def batches(self) -> list[Batches]:
+        """The batches of each data layer, by number."""
+        return [one.batches(self.loaders) for one in self.sources]
 
 
 def build_net(file: NetFile, state: State, way: Way) -> BuiltNet:
@@ -222,16 +222,16 @@ def build(options: Options) -> Training:
     for index, (test_file, test_state) in enumerate(tested):
         test = build_net(test_file, test_state, way)
         test.net.share_weights(built.net)
-        batches = test.batches(tests_before(param, iteration) * param.test_iter[index])
-        feed = Feed(test.net, batches, device, dtype)
-        tests.append(TestNet(index, feed, param.test_iter[index]))
+        feed = Feed(test.net, test.batches(), device, dtype)
+        done = tests_before(param, iteration) * param.test_iter[index]
+        tests.append(TestNet(index, feed, param.test_iter[index], done))
     effects = {
         signal.SIGINT: EFFECTS[options.sigint_effect],
         signal.SIGHUP: EFFECTS[options.sighup_effect],
     }
     return Training(
         param=param,
-        feed=Feed(built.net, built.batches(iteration * param.iter_size), device, dtype),
+        feed=Feed(built.net, built.batches(), device, dtype),
         tests=tests,
         optimizer=optimizer,
         rate=rate,
