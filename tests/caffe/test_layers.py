@@ -175,6 +175,16 @@ def test_softmax_loss_and_its_normalisations(param: str, divisor: int, counted: 
     assert run(net, s=SCORES, l=LABELS).item() == pytest.approx(expected, abs=1e-12)
 
 
+def test_a_hopeless_row_still_learns() -> None:
+    net = one_layer("SoftmaxWithLoss", {"s": (1, 2), "l": (1,)})
+    scores = T([[0.0, 500.0]]).double().requires_grad_()
+    loss = net.run({"s": scores, "l": T([0])}).loss
+    assert loss.item() == pytest.approx(500)
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert scores.grad is not None
+    assert scores.grad.tolist() == [[-1.0, 1.0]]
+
+
 @pytest.mark.parametrize(
     ("param", "expected"),
     [
