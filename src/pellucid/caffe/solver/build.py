@@ -16,6 +16,7 @@ from pellucid.caffe.log import LOGGER
 from pellucid.caffe.net import Net
 from pellucid.caffe.proto import located, read_net, read_solver, upgrade_net
 from pellucid.caffe.select import select
+from pellucid.caffe.solver.check import check
 from pellucid.caffe.solver.feed import Feed
 from pellucid.caffe.solver.loop import Training, tests_before
 from pellucid.caffe.solver.optimizers import Rule, make_optimizer
@@ -188,12 +189,12 @@ def build(options: Options) -> Training:
 
     Raises:
         CaffeError: a file is missing or says what cannot be.
-        SettingsError: so does the solver.
     """
     if options.snapshot and options.weights:
         msg = "both -snapshot and -weights are given: a snapshot names its weights itself. Drop one"
         raise CaffeError(msg)
     param = read_solver(options.solver)
+    check(param, options.solver)
     device = device_named(options.device, on_cpu=param.solver_mode == type(param).CPU)
     dtype = torch.float64 if options.double else torch.float32
     seed = param.random_seed if param.random_seed >= 0 else torch.seed() % 2**31
