@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -151,6 +152,13 @@ def test_lenet_from_databases_is_the_same_with_two_workers(
     assert said.count("Testing net (#0)") == 3
 
 
+def free_port() -> int:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        port: int = bound.getsockname()[1]
+        return port
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", sorted(set(get_args(Mode)) - {"exact", "auto"}))
 def test_lenet_learns_in_every_mode(tmp_path: Path, mode: str) -> None:
@@ -163,7 +171,8 @@ def test_lenet_learns_in_every_mode(tmp_path: Path, mode: str) -> None:
         SOLVER.format("two").replace("max_iter: 2", "max_iter: 120").replace("0.001 lr", "0.01 lr")
         + "test_iter: 1 test_interval: 60 snapshot: 60\n"
     )
-    said = with_two(tmp_path, ["--mode", mode])
+    more = ["--listen", f"127.0.0.1:{free_port()}"] if mode == "stream" else []
+    said = with_two(tmp_path, ["--mode", mode, *more])
     accuracies = [float(found) for found in re.findall(r"accuracy = ([\d.e-]+)", said)]
     assert len(accuracies) == 3
     assert accuracies[2] > max(0.8, accuracies[0])

@@ -326,7 +326,7 @@ def _say_batch(built: BuiltNet, iter_size: int) -> None:
     sizes = sorted({one.batch_size for one in built.sources})
     batch = " and ".join(map(str, sizes))
     LOGGER.info(
-        "An iteration is %s of %s records, whatever the number of workers: they share it out. "
-        "Rates, losses and max_iter mean what they mean with one; change nothing in the solver.",
+        "An iteration is %s of %s records, whatever the number of workers. base_lr, max_iter and "
+        "losses mean what they mean with one: change nothing in the solver.",
         *("a batch" if iter_size == 1 else f"{iter_size} batches", batch),
     )
