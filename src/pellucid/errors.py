@@ -6,7 +6,8 @@ PellucidError                  base: the message names object, cause and remedy
 ├── ExchangeError              workers could not exchange values
 │   ├── DivergenceError        the workers' copies of the script took different paths
 │   └── StoppedError           the run is being stopped; raised to unwind a waiting worker
-└── UnsupportedError           the script uses something exact mode cannot split or run whole
+├── LayoutError                a model cannot lie in flat arrays, or is another than elsewhere
+└── UnsupportedError           the script uses something the mode cannot work with
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ __all__ = [
     "DivergenceError",
     "ExchangeError",
     "LaunchError",
+    "LayoutError",
     "PellucidError",
     "SettingsError",
     "StoppedError",
@@ -46,5 +48,9 @@ class StoppedError(ExchangeError):
     """The run is being stopped; unwinds a worker that waits for others."""
 
 
+class LayoutError(PellucidError):
+    """A model cannot lie in flat arrays, or workers that share one have different models."""
+
+
 class UnsupportedError(PellucidError):
-    """The script uses something that exact mode can neither split nor run whole."""
+    """The script uses something that the mode cannot work with."""
