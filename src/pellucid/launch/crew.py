@@ -66,6 +66,7 @@ class Crew:
         """
         streams = (spec.stdin_fd, spec.stdout_fd, spec.stderr_fd)
         fds = {spec.board_fd, spec.exchange_fd, spec.events_fd, *streams}
+        fds |= {spec.weights_fd, spec.passes_fd}
         try:
             with contextlib.ExitStack() as files:
                 out = err = stdin = None

@@ -76,11 +76,20 @@ class Sight:
 
 @dataclass(frozen=True)
 class Policy:
-    """What the user chose; see `Settings`."""
+    """What the user chose; see `Settings`.
+
+    Attributes:
+        on_failure: whether the run goes on after a death.
+        dead_after: seconds after which a halted worker counts as dead.
+        stall_after: seconds after which a standstill is an error.
+        lockstep: whether workers wait for each other; if not, there is no standstill to look for,
+            and nothing that a follower could still do for the run once the leader has ended.
+    """
 
     on_failure: OnFailure
     dead_after: float
     stall_after: float
+    lockstep: bool = True
 
 
 @dataclass(frozen=True)
@@ -187,7 +196,7 @@ class Supervisor:
             self._look_for_deaths(sights)
         if self._outcome is None:
             self._look_for_the_end(sights)
-        if not self._interrupted and self._outcome in (None, 0):
+        if self._policy.lockstep and not self._interrupted and self._outcome in (None, 0):
             self._look_for_standstill(sights)
         self._wind_down(sights)
         actions, self._actions = self._actions, []
@@ -252,7 +261,8 @@ class Supervisor:
         # os._exit leaves no trace in the state: but then all copies of the script call it
         all_ended = all(sights[w].exit is not None and not sights[w].torn for w in self.living)
         if ended_itself or all_ended or self._interrupted:
-            self._finish(leader.exit, FINISH_GRACE if leader.exit == 0 else STOP_GRACE)
+            grace = FINISH_GRACE if leader.exit == 0 else STOP_GRACE
+            self._finish(leader.exit, grace if self._policy.lockstep else 0.0)
 
     def _look_for_deaths(self, sights: Sequence[Sight]) -> None:
         for worker in list(self.living):
