@@ -241,7 +241,7 @@ def test_who_leads_among_boxes() -> None:
 
     def place(box: int) -> Cluster:
         at = Address("10.0.0.1", 7070)
-        return Cluster(here=Peer(box=box, nonce=1, name="lab", data=at, door=at))
+        return Cluster(run="r", here=Peer(box=box, nonce=1, name="lab", data=at, door=at))
 
     assert [spec(index, None).leads for index in (0, 1)] == [True, False]
     assert [spec(index, place(0)).leads for index in (0, 1)] == [True, False]

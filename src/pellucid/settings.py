@@ -222,6 +222,7 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True):
     """A box's place among others, in stream mode; told to all of its workers.
 
     Attributes:
+        run: names the run; drawn by the first box.
         here: this box.
         peers: the other boxes there were when this one started; later ones call.
         data_fd: a listening socket bound to ``here.data``, inherited by worker 0; -1 in others.
@@ -236,6 +237,7 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True):
         nesterov: whether owners add delayed Nesterov momentum.
     """
 
+    run: str
     here: Peer
     peers: list[Peer] = []
     data_fd: int = -1
