@@ -12,7 +12,10 @@ import click
 
 from pellucid.settings import describe
 
-__all__ = ["leave", "option"]
+__all__ = ["USAGE", "leave", "option"]
+
+# python's exit code for a command line that cannot be
+USAGE: Final = 2
 
 # an end that was asked for from outside looks the same to who asked, a shell for instance
 ASKED_FOR: Final = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})

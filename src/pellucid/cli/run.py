@@ -6,18 +6,15 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Any, Final, get_args
+from typing import Any, get_args
 
 import click
 
-from pellucid.cli.option import leave, option
+from pellucid.cli.option import USAGE, leave, option
 from pellucid.errors import PellucidError, SettingsError
 from pellucid.settings import Codec, Device, Mode, OnFailure, Split, Within, resolve
 
 __all__ = ["run"]
-
-# python's exit code for a command line that cannot be
-USAGE: Final = 2
 
 
 # a first argument that is no option ends ours: all the rest is the script's, whatever it looks like
@@ -91,4 +88,9 @@ def _launch(script: str, argv: tuple[str, ...], *, is_module: bool, flags: dict[
     with blocked():  # before numpy comes in and starts threads, see there
         from pellucid.launch.local import Program, launch
 
-        return launch(settings, Program(script, list(argv), is_module), box)
+        program = Program(script, list(argv), is_module)
+        if settings.mode == "stream":
+            from pellucid.launch.first import begin
+
+            return begin(settings, program, box)
+        return launch(settings, program, box)

@@ -22,7 +22,7 @@ import msgspec
 from pellucid.errors import LaunchError
 from pellucid.launch.sources import MOST_FILES, Sources, is_inner_link
 
-__all__ = ["Bundle", "Entry", "pack", "summary", "unpack"]
+__all__ = ["Bundle", "Entry", "is_inner", "pack", "summary", "unpack"]
 
 PIECE: Final = 1 << 20  # bytes read and written at a time
 LARGEST_LIST: Final = 32 << 20  # MOST_FILES long names
@@ -216,7 +216,7 @@ def _check(entries: Sequence[Entry], limit: int) -> None:
         )
     files = set()
     for entry in entries:
-        if not _is_inner(entry.path):
+        if not is_inner(entry.path):
             _refuse(f"{entry.path!r} would lie outside of its folder")
         if entry.link and not is_inner_link(entry.path, entry.link):
             _refuse(f"the link {entry.path!r} would lead out of its folder, to {entry.link!r}")
@@ -228,7 +228,7 @@ def _check(entries: Sequence[Entry], limit: int) -> None:
             _refuse(f"{entry.path!r} would lie in something that is no folder")
 
 
-def _is_inner(path: str) -> bool:
+def is_inner(path: str) -> bool:
     """Whether a path is plain, relative, and stays where it starts."""
     parts = path.split("/")
     return not ({"", ".", ".."} & set(parts) or "\0" in path)

@@ -6,45 +6,49 @@ connection is enough.
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
+import platform
 import secrets
 import socket
 import ssl
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Final, NoReturn
 
-from pellucid.errors import LinkError, NetworkError
+from pellucid import __version__
+from pellucid.cluster.inventory import torch_version
+from pellucid.errors import LinkError, MismatchError, NetworkError
 from pellucid.launch.rendezvous import KINDS, MESSAGE, PIECE, Message, decode, encode
 from pellucid.settings import Address
+from pellucid.transport.identity import Identity
 from pellucid.wire.framing import Frame
 from pellucid.wire.session import NONCE_BYTES, Closed, Event, Hello, Opened, Role, Session
 
-__all__ = ["Channel", "Credentials"]
+__all__ = ["Channel", "greeting"]
 
 CONNECT_SECONDS: Final = 10.0
+OPEN_SECONDS: Final = 10.0
 ANSWER_SECONDS: Final = 30.0  # for what the other side can say without doing any work
 SEND_BYTES: Final = 256 << 10
+RECEIVE_BYTES: Final = 64 << 10
 
 
-@dataclass(frozen=True)
-class Credentials:
-    """What this box proves itself with.
+def greeting(box: int, nonce: int, run: str) -> Hello:
+    """What this box says of itself.
 
-    Attributes:
-        key: of the session, derived from the secret.
-        dials: TLS for who calls; None without encryption.
-        answers: TLS for who is called; None without encryption.
+    Args:
+        box: its number, or `VISITOR`.
+        nonce: drawn when it started.
+        run: the run it belongs to; empty if it does not know yet.
     """
-
-    key: bytes
-    dials: ssl.SSLContext | None = None
-    answers: ssl.SSLContext | None = None
-
-    @classmethod
-    def derive(cls, secret: bytes, *, encrypt: bool) -> Credentials:
-        """Make them of the secret."""
-        return cls(hashlib.sha256(b"pellucid session" + secret).digest())
+    return Hello(
+        box=box,
+        boot=nonce,
+        run=run,
+        pellucid=__version__,
+        torch=torch_version(),
+        python=platform.python_version(),
+    )
 
 
 class Channel:
@@ -56,16 +60,19 @@ class Channel:
         who: what to call the peer in errors.
     """
 
-    def __init__(self, connection: socket.socket, session: Session, who: str) -> None:
+    def __init__(
+        self, connection: socket.socket, session: Session, identity: Identity, who: str
+    ) -> None:
         self.who = who
+        self.peer: Hello | None = None
         self._socket = connection
         self._session = session
+        self._tls = identity.wrap(dials=session.role is Role.DIALS)
         self._frames: list[Frame] = []
         self._closed: Closed | None = None
-        self.peer: Hello | None = None
 
     @classmethod
-    def dial(cls, address: Address, credentials: Credentials, hello: Hello) -> Channel:
+    def dial(cls, address: Address, identity: Identity, hello: Hello) -> Channel:
         """Call another launcher, and prove each other.
 
         Raises:
@@ -76,50 +83,64 @@ class Channel:
             connection = socket.create_connection((address.host, address.port), CONNECT_SECONDS)
         except OSError as error:
             raise LinkError(_unreachable(address, error)) from error
-        return cls._open(connection, Role.DIALS, credentials, hello, str(address))
+        return cls._open(connection, _session(Role.DIALS, identity, hello), identity, str(address))
 
     @classmethod
     def answer(
-        cls, connection: socket.socket, credentials: Credentials, hello: Hello, who: str
+        cls, connection: socket.socket, identity: Identity, hello: Hello, who: str
     ) -> Channel:
         """Somebody has called: prove each other.
 
         Raises:
             NetworkError: they could not agree; says whose fault it is.
         """
-        connection.settimeout(CONNECT_SECONDS)
-        return cls._open(connection, Role.LISTENS, credentials, hello, who)
+        return cls._open(connection, _session(Role.LISTENS, identity, hello), identity, who)
 
     @classmethod
     def _open(
-        cls,
-        connection: socket.socket,
-        role: Role,
-        credentials: Credentials,
-        hello: Hello,
-        who: str,
+        cls, connection: socket.socket, session: Session, identity: Identity, who: str
     ) -> Channel:
-        context = credentials.dials if role is Role.DIALS else credentials.answers
+        channel = cls(connection, session, identity, who)
+        until = time.monotonic() + OPEN_SECONDS
         try:
-            if context is not None:
-                connection = context.wrap_socket(connection, server_side=role is Role.LISTENS)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        except OSError as error:  # ssl's errors are OSErrors too
-            connection.close()
-            raise LinkError(_no_encryption(who, error)) from error
-        now = time.monotonic()
-        nonce = secrets.token_bytes(NONCE_BYTES)
-        session = Session(role, credentials.key, hello=hello, kinds=KINDS, nonce=nonce, now=now)
-        channel = cls(connection, session, who)
-        try:
+            channel._shake_hands(until)
+            channel._act_on(channel._session.receive(channel._decrypted(b"")))  # came with it
             while channel.peer is None:
                 channel._flush()
-                channel._receive(CONNECT_SECONDS)
+                channel._receive(until - time.monotonic())
             channel._flush()
+        except OSError as error:
+            channel._socket.close()
+            msg = f"the connection to {who} broke: {error}"
+            raise LinkError(msg) from error
         except BaseException:
-            channel._end()
+            channel._socket.close()
             raise
         return channel
+
+    def _shake_hands(self, until: float) -> None:
+        """Begin to encrypt; without encryption, nothing is done."""
+        if self._tls is None:
+            return
+        tls, incoming, _ = self._tls
+        while True:
+            try:
+                tls.do_handshake()
+            except ssl.SSLWantReadError:
+                self._send_encrypted()
+                data = self._recv(until - time.monotonic())
+                if data:
+                    incoming.write(data)
+                else:
+                    self._fail(_no_encryption(self.who, "it hung up"))
+            except ssl.SSLError as error:
+                with contextlib.suppress(OSError):
+                    self._send_encrypted()  # the alert that says so
+                raise MismatchError(_no_encryption(self.who, str(error))) from error
+            else:
+                self._send_encrypted()
+                return
 
     @property
     def local(self) -> str:
@@ -127,9 +148,9 @@ class Channel:
         return str(self._socket.getsockname()[0])
 
     @property
-    def remote(self) -> str:
-        """The address of the peer."""
-        return str(self._socket.getpeername()[0])
+    def port(self) -> int:
+        """The port of the peer."""
+        return int(self._socket.getpeername()[1])
 
     def tell(self, message: Message) -> None:
         """Send a message.
@@ -173,11 +194,9 @@ class Channel:
     def close(self, reason: str = "") -> None:
         """Say goodbye."""
         self._session.close(reason)
-        try:
-            self._flush()
-        except NetworkError:
-            pass  # it need not hear it
-        self._end()
+        with contextlib.suppress(NetworkError):
+            self._flush()  # it need not hear it
+        self._socket.close()
 
     def _send(self, kind: int, body: bytes) -> None:
         if self._closed is not None:
@@ -186,52 +205,84 @@ class Channel:
         self._flush()
 
     def _next(self, seconds: float) -> Frame:
+        until = time.monotonic() + seconds
         while not self._frames:
             if self._closed is not None:
                 raise self._closed.error or LinkError(f"{self.who} hung up: {self._closed.reason}")
-            self._receive(seconds)
+            self._receive(until - time.monotonic())
         return self._frames.pop(0)
 
     def _receive(self, seconds: float) -> None:
-        """Wait for bytes, and act on them."""
-        self._socket.settimeout(seconds)
+        """Wait for bytes, and act on what they mean."""
         try:
-            count = self._socket.recv_into(self._session.space())
-        except TimeoutError:
-            self._fail(f"{self.who} said nothing for {seconds:g} seconds")
+            data = self._recv(seconds)
+            events = self._session.receive(self._decrypted(data)) if data else self._session.ended()
+        except ssl.SSLError as error:
+            if self.peer is None:  # only now does who dials learn that it was not trusted
+                raise MismatchError(_no_encryption(self.who, str(error))) from error
+            events = self._session.ended(str(error))
         except OSError as error:
             events = self._session.ended(str(error))
-        else:
-            events = self._session.filled(count) if count else self._session.ended()
-        for event in events:
-            self._take(event)
+        self._act_on(events)
 
-    def _take(self, event: Event) -> None:
-        match event:
-            case Opened(hello):
-                self.peer = hello
-            case Closed():
-                self._closed = event
-                if self.peer is None:
-                    raise event.error or LinkError(f"{self.who} hung up: {event.reason}")
-            case Frame():
-                self._frames.append(event)
+    def _act_on(self, events: Sequence[Event]) -> None:
+        for event in events:
+            match event:
+                case Opened(hello):
+                    self.peer = hello
+                case Frame():
+                    self._frames.append(event)
+                case Closed():
+                    self._closed = event
+        if self._closed is not None and self.peer is None:
+            raise self._closed.error or LinkError(f"{self.who} hung up: {self._closed.reason}")
+
+    def _recv(self, seconds: float) -> bytes:
+        self._socket.settimeout(max(seconds, 0.001))
+        try:
+            return self._socket.recv(RECEIVE_BYTES)
+        except TimeoutError:
+            self._fail(f"{self.who} does not answer")
+
+    def _decrypted(self, data: bytes) -> bytes:
+        if self._tls is None:
+            return data
+        tls, incoming, _ = self._tls
+        if data:
+            incoming.write(data)
+        plain = b""
+        with contextlib.suppress(ssl.SSLWantReadError):
+            while piece := tls.read(RECEIVE_BYTES):
+                plain += piece
+        return plain
 
     def _flush(self) -> None:
         self._socket.settimeout(ANSWER_SECONDS)
         try:
             while views := self._session.take(SEND_BYTES):
                 for view in views:
-                    self._socket.sendall(view)
-                    self._session.sent(len(view))
+                    if self._tls is None:
+                        self._socket.sendall(view)
+                    else:
+                        self._tls[0].write(view)
+                self._send_encrypted()
+                self._session.sent(sum(map(len, views)))
         except OSError as error:
-            raise LinkError(f"the connection to {self.who} broke: {error}") from error
+            msg = f"the connection to {self.who} broke: {error}"
+            raise LinkError(msg) from error
+
+    def _send_encrypted(self) -> None:
+        if self._tls is not None and (data := self._tls[2].read()):
+            self._socket.sendall(data)
 
     def _fail(self, reason: str) -> NoReturn:
         raise LinkError(reason)
 
-    def _end(self) -> None:
-        self._socket.close()
+
+def _session(role: Role, identity: Identity, hello: Hello) -> Session:
+    nonce = secrets.token_bytes(NONCE_BYTES)
+    now = time.monotonic()
+    return Session(role, identity.proof_key, hello=hello, kinds=KINDS, nonce=nonce, now=now)
 
 
 def _unreachable(address: Address, error: OSError) -> str:
@@ -254,7 +305,7 @@ def _unreachable(address: Address, error: OSError) -> str:
     return f"{address} cannot be reached: {error}. See `pellucid doctor {address}`"
 
 
-def _no_encryption(who: str, error: OSError) -> str:
+def _no_encryption(who: str, error: str) -> str:
     return (
         f"no encrypted connection with {who}: {error}. Either its secret is another one, or it "
         "runs with --no-encrypt: then say that here, too"

@@ -22,7 +22,7 @@ import msgspec
 
 from pellucid.errors import NetworkError
 from pellucid.launch.bundle import Bundle
-from pellucid.launch.channel import Channel, Credentials
+from pellucid.launch.channel import Channel
 from pellucid.launch.register import Register
 from pellucid.launch.rendezvous import (
     PIECE_BYTES,
@@ -39,6 +39,7 @@ from pellucid.launch.rendezvous import (
     Waiting,
 )
 from pellucid.settings import Address, Peer
+from pellucid.transport.identity import Identity
 from pellucid.wire.session import Hello
 
 __all__ = ["Door", "Saying"]
@@ -67,7 +68,7 @@ class Door:
 
     Args:
         listener: a listening socket; it is the door's from now on.
-        credentials: what this box proves itself with.
+        identity: what this box proves itself with.
         hello: what it says of itself.
         register: who is in.
         plan: what the first box decided.
@@ -77,7 +78,7 @@ class Door:
     def __init__(
         self,
         listener: socket.socket,
-        credentials: Credentials,
+        identity: Identity,
         hello: Hello,
         *,
         register: Register,
@@ -88,7 +89,7 @@ class Door:
         self.lock = threading.Lock()
         self.sayings: SimpleQueue[Saying] = SimpleQueue()
         self._listener = listener
-        self._credentials = credentials
+        self._identity = identity
         self._hello = hello
         self._plan = plan
         self._bundle = bundle
@@ -129,7 +130,7 @@ class Door:
         # one that cannot be reached now learns it later: news come again with the next box, and
         # the end of the run from the workers
         with contextlib.suppress(NetworkError, OSError):
-            channel = Channel.dial(peer.door, self._credentials, self._hello)
+            channel = Channel.dial(peer.door, self._identity, self._hello)
             channel.tell(message)
             channel.hear()
             channel.close()
@@ -159,7 +160,7 @@ class Door:
 
     def _serve(self, connection: socket.socket, address: Address) -> None:
         try:
-            channel = Channel.answer(connection, self._credentials, self._hello, str(address))
+            channel = Channel.answer(connection, self._identity, self._hello, str(address))
             try:
                 self._talk(channel, address)
             finally:
@@ -227,7 +228,8 @@ class Door:
                 return message.peer
             if not isinstance(message, Waiting):
                 channel.close("ready, or nothing")
-                raise NetworkError(f"it said {type(message).__name__} where it should be ready")
+                msg = f"it said {type(message).__name__} where it should be ready"
+                raise NetworkError(msg)
 
     def _let_begin(self, channel: Channel, peer: Peer, knock: Knock) -> None:
         workers = f"{knock.workers} worker" + ("s" if knock.workers != 1 else "")
@@ -236,7 +238,8 @@ class Door:
         while not self._begun.wait(LOOK_SECONDS):
             channel.tell(Waiting())
             if not isinstance(channel.hear(SIGN_SECONDS), Waiting):
-                raise NetworkError("it did not wait")
+                msg = "it did not wait"
+                raise NetworkError(msg)
         with self.lock:
             before = [_seen_from(channel, p) for p in self.register.before(peer.box)]
             everybody = list(self.register.peers.values())

@@ -183,7 +183,8 @@ def decode(body: bytes | memoryview) -> Message:
         RemoteProtocolError: it is no message.
     """
     try:
-        return msgspec.convert(json.loads(bytes(body)), Message)
+        message: Message = msgspec.convert(json.loads(bytes(body)), Message)
     except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors too
         msg = f"the peer sent a message that cannot be read: {error}"
         raise RemoteProtocolError(msg) from None
+    return message
