@@ -199,6 +199,11 @@ class FrameWriter:
         self._ready_bytes = 0
         self.backlog = 0  # bytes not sent yet
 
+    @property
+    def is_urgent(self) -> bool:
+        """Whether something urgent waits."""
+        return bool(self._urgent)
+
     def put(self, kind: int, buffers: Sequence[Buffer], *, urgent: bool) -> int:
         """Queue a frame; returns the bytes it adds to the backlog.
 

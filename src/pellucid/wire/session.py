@@ -221,7 +221,7 @@ class Session:
         self.state = State.GREETING
         self.peer: Hello | None = None
         self._key = key
-        self._hello = hello
+        self.hello = hello
         self._kinds = kinds
         self._nonces = {role: nonce, role.other: b""}
         self._late = now + OPEN_SECONDS
@@ -278,10 +278,10 @@ class Session:
             return []
         if cause:
             error = LinkError(f"the connection broke: {cause}", Rule.LINK)
-        elif self.state is State.PROVING:
+        elif self.state in (State.GREETING, State.PROVING):
             error = LinkError(
-                "the peer ended the connection before it proved to know the secret; "
-                "most likely the secrets of both sides differ",
+                "the peer ended the connection before it proved to know the secret; most likely "
+                "the secrets of both sides differ, or one side is encrypted and the other is not",
                 Rule.END,
             )
         else:
@@ -321,6 +321,11 @@ class Session:
     def backlog(self) -> int:
         """Bytes queued."""
         return self._writer.backlog
+
+    @property
+    def is_urgent(self) -> bool:
+        """Whether something urgent is queued."""
+        return self._writer.is_urgent
 
     def close(self, reason: str) -> list[Event]:
         """Say goodbye, after what is queued; nothing is looked at from now on."""
@@ -379,7 +384,7 @@ class Session:
 
     def _hear_hello(self, body: memoryview) -> Opened:
         hello = _decode(body, Hello, Rule.HELLO)
-        _compare(self._hello, hello)
+        _compare(self.hello, hello)
         self.peer = hello
         return Opened(hello)
 
@@ -398,7 +403,7 @@ class Session:
         elif kind is _Kind.PROOF:
             body = self._proof(self.role)
         else:
-            body = msgspec.msgpack.encode(self._hello)
+            body = msgspec.msgpack.encode(self.hello)
         self._writer.put(kind, [body], urgent=True)
 
     def _say_close(self, close: _Close) -> None:
@@ -430,8 +435,8 @@ class Session:
         return RemoteProtocolError(text, Rule.GREETING)
 
 
-def check(kinds: Mapping[int, Kind], number: int, buffers: Sequence[Buffer]) -> None:
-    """Raise unless a frame is one that may be sent.
+def check(kinds: Mapping[int, Kind], number: int, buffers: Sequence[Buffer]) -> int:
+    """The bytes of a frame's body; raises unless it is one that may be sent.
 
     Raises:
         LocalProtocolError: an unknown kind, or a body too long.
@@ -444,6 +449,7 @@ def check(kinds: Mapping[int, Kind], number: int, buffers: Sequence[Buffer]) -> 
     if length > kind.limit:
         text = f"a {kind.name} frame of {length:,} bytes; at most {kind.limit:,} may be sent"
         raise LocalProtocolError(text, Rule.SIZE)
+    return length
 
 
 def _unpack_greeting(body: memoryview) -> tuple[bytes, int, bytes]:
