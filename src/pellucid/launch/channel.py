@@ -72,15 +72,28 @@ class Channel:
         self._closed: Closed | None = None
 
     @classmethod
-    def dial(cls, address: Address, identity: Identity, hello: Hello) -> Channel:
+    def dial(
+        cls,
+        address: Address,
+        identity: Identity,
+        hello: Hello,
+        *,
+        seconds: float = CONNECT_SECONDS,
+    ) -> Channel:
         """Call another launcher, and prove each other.
+
+        Args:
+            address: of its door.
+            identity: what this box proves itself with.
+            hello: what it says of itself.
+            seconds: to wait for an answer of the system there.
 
         Raises:
             LinkError: nobody answers there.
             NetworkError: they could not agree; says whose fault it is.
         """
         try:
-            connection = socket.create_connection((address.host, address.port), CONNECT_SECONDS)
+            connection = socket.create_connection((address.host, address.port), seconds)
         except OSError as error:
             raise LinkError(_unreachable(address, error)) from error
         return cls._open(connection, _session(Role.DIALS, identity, hello), identity, str(address))

@@ -17,6 +17,7 @@ and to end with exit code 0.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -86,6 +87,7 @@ class Company:
         )
         self._status: Event = {}
         self._handed_over = False
+        self._told: threading.Thread | None = None  # tells the others that the run has ended
         self.part: Part = "joined" if here.box else "first"
         self.led = not here.box  # whether this box's files were ever real
 
@@ -145,22 +147,29 @@ class Company:
             *_flows(self._status),
         ]
 
-    def close(self, code: int | None) -> None:
-        """This box's part has ended.
+    def conclude(self, code: int) -> None:
+        """The script has come to its end here: if this box leads, that is the run's.
 
         Args:
-            code: exit code of the script if it came to its end here, else None.
+            code: exit code of the script.
         """
+        if self._told is not None:
+            return
         with self.door.lock:
             register = self.door.register
-            concludes = code is not None and register.over is None
-            if concludes and register.leader == self._cluster.here.box:
-                register.over = Over(self._cluster.here.box, code or 0)
-                tell: Over | None = register.over
-            else:
-                tell = None
-        if tell is not None:
-            self.door.call_all(tell)
+            leads = register.leader == register.here.box and register.over is None
+            over = Over(register.here.box, code)
+            if leads:
+                register.over = over
+        # from a thread: one of the others may be gone, and take its time not to answer
+        self._told = threading.Thread(target=self.door.call_all, args=(over,))
+        if leads:
+            self._told.start()
+
+    def close(self) -> None:
+        """This box's part has ended."""
+        if self._told is not None and self._told.ident is not None:
+            self._told.join()
         self.door.close()
         self.hand_over()
 

@@ -48,6 +48,7 @@ MOST_VISITORS: Final = 64  # at once: who comes beyond that is turned away befor
 UNPACK_SECONDS: Final = 600.0  # for a visitor with a slow disk
 SIGN_SECONDS: Final = 15.0  # a visitor that waits says so every few seconds
 LOOK_SECONDS: Final = 0.1
+CALL_SECONDS: Final = 3.0  # another box of ours answers at once or is gone
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ class Door:
         # one that cannot be reached now learns it later: news come again with the next box, and
         # the end of the run from the workers
         with contextlib.suppress(NetworkError, OSError):
-            channel = Channel.dial(peer.door, self._identity, self._hello)
+            channel = Channel.dial(peer.door, self._identity, self._hello, seconds=CALL_SECONDS)
             channel.tell(message)
             channel.hear()
             channel.close()

@@ -79,11 +79,12 @@ def begin(
             ended = _wait_for_boxes(company, settings.boxes, console)
         except BaseException:
             if company is not None:
-                company.close(None)
+                company.close()
             run_dir.remove()
             raise
         if ended:
-            company.close(-ended)
+            company.conclude(-ended)
+            company.close()
             run_dir.remove()
             return -ended
         company.door.begin()
@@ -97,7 +98,8 @@ def _plan(
     """What all boxes do, the script and its files, and what of them is not sent."""
     cwd = Path.cwd()
     target, is_module = program.target, program.is_module
-    sources = find_sources(target, is_module=is_module, cwd=cwd)
+    ours = [Path(name) for name in (settings.secret_file, settings.log_dir) if name is not None]
+    sources = find_sources(target, is_module=is_module, cwd=cwd, without=ours)
     bundle = pack(sources, run_dir.path / "bundle", limit=settings.bundle_limit * MIB)
     plan = Plan(
         run=secrets.token_hex(8),

@@ -268,7 +268,9 @@ class Run:
         for event in self._company.news():
             self._log.write(self._elapsed(), event)
             self._console.say(event["text"])
-        if (over := self._company.over) is not None:
+        if (code := self._supervisor.conclusion) is not None:
+            self._company.conclude(code)
+        elif (over := self._company.over) is not None:
             self._do(self._supervisor.over(over.box, over.code))
 
     def _suspend(self) -> None:
@@ -352,7 +354,7 @@ class Run:
         """Leave no process and no trace in the terminal."""
         self._crew.close()
         if self._company is not None:
-            self._company.close(self._code if self._supervisor.concluded else None)
+            self._company.close()
         self._console.hide()
         self._hear()
         os.close(self._events)
@@ -363,7 +365,7 @@ class Run:
         summary = self._meters.summary(leader)
         if self._company is not None:
             summary = "; ".join([summary, *self._company.parts()])
-            if code > 0 and self._supervisor.concluded and self._company.part == "joined":
+            if code > 0 and self._supervisor.conclusion and self._company.part == "joined":
                 self._say("error", self._company.failed(self._run_dir.path))
         self._log.write(self._elapsed(), {"event": "end", "code": code, "text": summary})
         self._log.close()

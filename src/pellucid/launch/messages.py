@@ -137,6 +137,8 @@ class Words:
 
     def over(self, box: int, code: int) -> str:
         """The script has come to its end elsewhere."""
+        if code < 0:
+            return f"the run was ended on box {box}, by {signal_name(-code)}"
         how = "" if code == 0 else f", with exit code {code}: see what it says there"
         return f"the run has ended on box {box}{how}"
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import stat
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -84,13 +84,16 @@ class Sources:
         return sum(file.size for file in self.files)
 
 
-def find_sources(target: str, *, is_module: bool, cwd: Path) -> Sources:
+def find_sources(
+    target: str, *, is_module: bool, cwd: Path, without: Sequence[Path] = ()
+) -> Sources:
     """Look for the files of a script.
 
     Args:
         target: a file or folder, or the name of a module.
         is_module: whether ``target`` is the name of a module, which is looked for from ``cwd``.
         cwd: the working directory.
+        without: files and folders of ours, which are none of the script's.
 
     Raises:
         LaunchError: there are too many to be only a script's.
@@ -110,7 +113,9 @@ def find_sources(target: str, *, is_module: bool, cwd: Path) -> Sources:
             left_out.append(f"{_few(strangers)}: not known to git (`git add` sends them)")
     else:
         names = set(_folder_names(root))
-    files = tuple(_look(root, sorted(names), left_out))
+    ours = [path.absolute() for path in without]
+    wanted = [n for n in sorted(names) if not any((root / n).is_relative_to(path) for path in ours)]
+    files = tuple(_look(root, wanted, left_out))
     return Sources(root, files, tuple(left_out), tracked=top is not None)
 
 

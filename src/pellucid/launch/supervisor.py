@@ -191,7 +191,7 @@ class Supervisor:
         self.leader = 0
         self.living = list(range(workers))
         self.deaths = 0
-        self.concluded = False  # the script has come to its end here, as it would under python
+        self.conclusion: int | None = None  # exit code, if the script came to its end here
         self._policy = policy
         self._words = words
         self._actions: list[Action] = []
@@ -311,7 +311,7 @@ class Supervisor:
         # os._exit leaves no trace in the state: but then all copies of the script call it
         all_ended = all(sights[w].exit is not None and not sights[w].torn for w in self.living)
         if ended_itself or all_ended or self._interrupted:
-            self.concluded = True
+            self.conclusion = leader.exit
             grace = FINISH_GRACE if leader.exit == 0 else STOP_GRACE
             self._finish(leader.exit, grace if self._policy.lockstep else 0.0)
 

@@ -102,7 +102,7 @@ class Visitor:
                     raise LaunchError(msg)
             bundle = unpack(packed, base / plan.place.prefix, digest=plan.digest, limit=limit)
             (base / plan.place.folder).mkdir(mode=0o700, parents=True, exist_ok=True)
-        except LaunchError as error:
+        except BaseException as error:
             channel.close(str(error))
             raise
         return Admission(admitted.box, plan, bundle, channel.local, channel.port)
