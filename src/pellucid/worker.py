@@ -37,6 +37,7 @@ from pellucid.settings import WORKER_VARIABLE, WorkerSpec
 from pellucid.transport.board import Board, Field, Flag, State
 
 if TYPE_CHECKING:
+    from pellucid.sync.shared.mode import AsynchronousMode
     from pellucid.transport.shared_memory import Group
 
 __all__ = ["main"]
@@ -65,13 +66,19 @@ class Worker:
             spec.run_dir,
             self.board,
             spec.index,
-            streams if spec.index else None,
+            None if spec.leads else streams,
             same=spec.mode == "exact",
+            follows=spec.index > 0,
         )
         self._close: Callable[[], None] = lambda: None  # the mode's work, at the script's end
         self._failed = False  # the script raised: the launcher decides what that means
         self._ended = threading.Event()
         self._watcher: threading.Thread | None = None
+
+    @property
+    def _together(self) -> bool:
+        """Whether there are other workers, or other boxes that may come."""
+        return self.spec.workers > 1 or self.spec.cluster is not None
 
     def tell(self, event: str, text: str, **facts: Any) -> None:
         """Say something to the launcher, who tells the user."""
@@ -85,8 +92,12 @@ class Worker:
 
         torch.set_num_threads(self.spec.threads)
         atexit.register(self._end)  # the first to be registered is the last to be called
-        if self.spec.workers > 1:
-            install = {"exact": self._install_exact, "hogwild": self._install_hogwild}
+        if self._together:
+            install = {
+                "exact": self._install_exact,
+                "hogwild": self._install_hogwild,
+                "stream": self._install_stream,
+            }
             install[self.spec.mode]()
             # a process that the script forks trains by itself, if at all
             os.register_at_fork(after_in_child=self._patches.undo)
@@ -96,7 +107,7 @@ class Worker:
         while self.spec.index and not self.board.flags[Flag.GO]:
             time.sleep(0.005)
         self._fields[Field.STATE] = State.RUNNING
-        if self.spec.workers > 1:
+        if self._together:
             self._effects.install()
         self._watch()
         record = Path(self.spec.run_dir) / f"worker-{self.spec.index}.traceback"
@@ -144,7 +155,6 @@ class Worker:
     def _install_hogwild(self) -> None:
         """Take hold of the seams, for hogwild mode to answer."""
         import torch
-        from torch.optim import optimizer
 
         from pellucid.sync.hogwild.mode import HogwildMode
 
@@ -161,9 +171,50 @@ class Worker:
             on_lead=self._take_over,
             reason=spec.reason,
         )
-        self._close = mode.close
         torch.set_num_threads(spec.threads * spec.workers)  # until there is something to divide
-        patch_entropy(self._patches, spec.seed)
+        self._answer_by(mode)
+
+    def _install_stream(self) -> None:
+        """Take hold of the seams, for stream mode to answer."""
+        import platform
+
+        import torch
+
+        from pellucid import __version__
+        from pellucid.sync.stream.mode import StreamMode
+        from pellucid.wire.session import Hello
+
+        spec, cluster = self.spec, self.spec.cluster
+        assert cluster is not None  # the launcher gives one to each worker of this mode
+        with os.fdopen(cluster.secret_fd) as file:
+            secret = file.read()
+        mode = StreamMode(
+            self.board,
+            cluster,
+            hello=Hello(
+                box=cluster.here.box,
+                boot=cluster.here.nonce,
+                run=cluster.run,
+                pellucid=__version__,
+                torch=torch.__version__,
+                python=platform.python_version(),
+            ),
+            secret=secret,
+            weights_fd=spec.weights_fd,
+            seed=spec.seed,
+            tell=self.tell,
+            frames=script_frames,
+            on_lead=self._effects.promote,
+            reason=spec.reason,
+        )
+        self._answer_by(mode)
+
+    def _answer_by(self, mode: AsynchronousMode) -> None:
+        """Take hold of the seams, for an asynchronous mode to answer."""
+        from torch.optim import optimizer
+
+        self._close = mode.close
+        patch_entropy(self._patches, self.spec.seed)
         patch_loaders(self._patches, mode.iterate)
         patch_modules(self._patches, mode.call)
         patch_functions(self._patches, mode.seams())

@@ -12,7 +12,7 @@ enters the next pass: zero, most often; what it loaded, if it loaded something.
 from __future__ import annotations
 
 import mmap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -25,7 +25,7 @@ from pellucid.params.memory import WEIGHTS_BYTES
 from pellucid.sync.hogwild.locks import locked
 from pellucid.sync.shared.dealer import Block
 
-__all__ = ["BoxWeights"]
+__all__ = ["BoxWeights", "Held"]
 
 ENTRY: Final = 128  # name (64 bytes, hashed), fingerprint (32), start, of one block
 ENTRIES: Final = 1 << 16
@@ -35,7 +35,7 @@ _BLOCKS_START: Final = _HEADER_BYTES + ENTRY * ENTRIES
 
 
 @dataclass
-class _Held:
+class Held:
     """One block as this worker holds it."""
 
     block: Block
@@ -58,12 +58,12 @@ class BoxWeights:
         self._leads = leads
         self._map = mmap.mmap(fd, WEIGHTS_BYTES)
         self._header = memoryview(self._map)[:_HEADER_BYTES].cast("q")
-        self._held: list[_Held] = []
+        self.held: list[Held] = []
 
     @property
     def nbytes(self) -> int:
         """Bytes of all blocks."""
-        return sum(held.block.flat.layout.nbytes for held in self._held)
+        return sum(held.block.flat.layout.nbytes for held in self.held)
 
     def register(self, block: Block) -> None:
         """See `Weights.register`."""
@@ -84,13 +84,13 @@ class BoxWeights:
             flat.bind(shared, keep=new)
             if new:
                 self._publish(block, start)
-        self._held.append(_Held(block, shared))
+        self.held.append(Held(block, shared))
 
     @torch.no_grad()
     def enter(self, *, keep: bool) -> None:
         """See `Weights.enter`."""
-        self._held = [held for held in self._held if held.block.flat.alive]
-        for held in self._held:
+        self.held = [held for held in self.held if held.block.flat.alive]
+        for held in self.held:
             flat = held.block.flat
             flat.mend()
             if keep and held.private is not None and held.before is not None:
@@ -100,15 +100,19 @@ class BoxWeights:
     @torch.no_grad()
     def leave(self) -> None:
         """See `Weights.leave`."""
-        for held in self._held:
+        for held in self.held:
             flat = held.block.flat
             flat.mend()
             if held.private is None:
                 held.private = private_memory(flat.layout)
-            for mine, shared in zip(held.private.arrays, held.shared.arrays, strict=True):
-                mine.copy_(shared)
+            for mine, latest in zip(held.private.arrays, self._latest(held), strict=True):
+                mine.copy_(latest)
             held.before = [a.clone() for a in held.private.arrays] if self._leads() else None
             flat.bind(held.private, keep=False)
+
+    def _latest(self, held: Held) -> Sequence[torch.Tensor]:
+        """What the script is to see of a block's arrays between passes."""
+        return held.shared.arrays
 
     def before_step(self, optimizer: Any) -> None:
         """Nothing: the optimizer writes the shared array."""
