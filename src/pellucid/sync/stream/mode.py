@@ -35,6 +35,7 @@ __all__ = ["StreamMode"]
 
 OUTER_MOMENTUM: Final = 0.5  # of delayed Nesterov, where the user asks for it
 OUTER_RATE: Final = 0.7
+BOOTS: Final = 1 << 62  # processes of a box are told apart by a number from 1 to this
 
 
 class StreamMode(AsynchronousMode):
@@ -88,7 +89,7 @@ class StreamMode(AsynchronousMode):
         timing = Timing(cluster.heartbeat, cluster.suspect_after, cluster.lost_after)
         outer = Outer(OUTER_MOMENTUM, OUTER_RATE) if cluster.nesterov else Outer()
         node = Node(
-            Identity(here.box, here.nonce, str(here.data), founder=here.box == 0),
+            Identity(here.box, 1 + here.nonce % BOOTS, str(here.data), founder=here.box == 0),
             NodeSettings(timing, cluster.codec, outer=outer),
             random.Random(here.nonce),  # noqa: S311 - not for secrets
         )
