@@ -21,6 +21,7 @@ from pellucid.sync.shared.sources import (
     ScannedSource,
     Shadows,
     Source,
+    first_batch,
     has_index_batches,
 )
 from pellucid.sync.shared.trial import Trial
@@ -43,9 +44,17 @@ class Passes:
         part: of this worker in the run.
         dealer: deals out batches.
         weights: keeps the workers' weights together.
+        batch_done: called when the script has done with a batch.
     """
 
-    def __init__(self, part: Part, dealer: Dealer, weights: Weights) -> None:
+    def __init__(
+        self,
+        part: Part,
+        dealer: Dealer,
+        weights: Weights,
+        batch_done: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.batch_done = batch_done
         self.part = part
         self.dealer = dealer
         self.weights = weights
@@ -81,9 +90,11 @@ class Passes:
         )
         key, own = self._next_key(loader), generators.states()
         opened = self.dealer.open(key, deposit(()), None)
-        if opened.role in (Role.WHOLE, Role.SPENT):
-            return self._undealt(key, opened.role, original(loader), loader)
-        begun = Pass(self, key, loader, opened.role)
+        if opened.role is Role.WHOLE:
+            return _Whole(self, key, original(loader), loader)
+        begun = Pass(self, key, loader, opened.role, lambda: first_batch(loader, original))
+        if opened.role is Role.SPENT:
+            return self._begin(begun, None)
         restore_deposit(opened.order, ())
         draws = loader.num_workers == 0
         source = ScannedSource(lambda: original(loader), begun.take, self.dealer.done, draws=draws)
@@ -102,9 +113,9 @@ class Passes:
         length = len(items) if isinstance(items, Sized) else None
         key = self._next_key(shared)
         opened = self.dealer.open(key, b"-", length, trains=True)
+        begun = Pass(self, key, shared, opened.role, lambda: next(iter(items)))
         if opened.role is Role.SPENT:
-            return self._undealt(key, opened.role, iter(()), shared)
-        begun = Pass(self, key, shared, opened.role)
+            return self._begin(begun, None)
         if length is not None and hasattr(items, "__getitem__") and not hasattr(items, "keys"):
             return self._begin(begun, ItemSource(items, begun.take))
         return self._begin(begun, ScannedSource(lambda: iter(items), begun.take, self.dealer.done))
@@ -117,9 +128,11 @@ class Passes:
         site = self._site(loader)
         trains = self._is_proven(loader, site)
         opened = self.dealer.open(key, deposit(held), length, trains=trains)
-        if opened.role in (Role.WHOLE, Role.SPENT):
-            return self._undealt(key, opened.role, original(loader), loader)
-        begun = Pass(self, key, loader, opened.role, site)
+        if opened.role is Role.WHOLE:
+            return _Whole(self, key, original(loader), loader)
+        begun = Pass(self, key, loader, opened.role, lambda: first_batch(loader, original), site)
+        if opened.role is Role.SPENT:
+            return self._begin(begun, None)
         order = self._orders[key] = Order(loader, opened.order, held)
         self._orders.pop(PassKey(key.loader, key.number - ORDERS_KEPT), None)
 
@@ -148,23 +161,16 @@ class Passes:
             return False
         return self.training is None or not self.training.handed
 
-    def _begin(self, begun: Pass, source: Source | Callable[[], Source]) -> Iterator[Any]:
+    def _begin(self, begun: Pass, source: Source | Callable[[], Source] | None) -> Iterator[Any]:
         self.training = begun
         streams.within_pass(self.part.seed, begun.key, self.part.number)
-        if begun.role is Role.TRAIN:
+        if begun.role is not Role.TRY:
             self.part.begin()
             self.weights.enter(keep=self.part.leads())
+        if begun.role is Role.SPENT:
+            self.weights.leave()  # to rehearse on a copy of its own
         begun.source = source() if callable(source) else source
         return begun
-
-    def _undealt(
-        self, key: PassKey, role: Role, batches: Iterator[Any], loader: Any
-    ) -> Iterator[Any]:
-        if role is Role.SPENT:
-            self.part.begin()
-            streams.after_pass(self.part.seed, key)
-            return iter(())
-        return _Whole(self, key, batches, loader)
 
     def _next_key(self, loader: Any) -> PassKey:
         try:
@@ -190,9 +196,14 @@ class Passes:
         """Whether a training pass is under way."""
         return self.training is not None and self.training.role is Role.TRAIN
 
+    @property
+    def rehearses(self) -> bool:
+        """Whether what this worker does is dropped."""
+        return self.training is not None and self.training.role is Role.SPENT
+
     def pace(self) -> Pace | None:
         """Batches of the training pass's loader so far; None between passes."""
-        if self.training is None or not self.trains:
+        if self.training is None or self.training.role is Role.TRY:
             return None
         key = self.training.key
         return Pace(self._own.get(key.loader, 0), self.dealer.progress(key))
@@ -233,7 +244,9 @@ class Passes:
         """The script has left a pass."""
         if self.training is ended:
             self.training = None
-        if ended.role is Role.TRAIN:
+        if ended.role is Role.SPENT:
+            self.weights.enter(keep=False)
+        if ended.role is not Role.TRY:
             self.weights.leave()
             streams.after_pass(self.part.seed, ended.key)
 
@@ -252,11 +265,18 @@ class Pass:
         key: which one it is.
         loader: what is iterated.
         role: what this worker does with it, at first.
+        first: gives its first batch, to rehearse with.
         site: what is alike in loaders that serve the same purpose.
     """
 
     def __init__(
-        self, passes: Passes, key: PassKey, loader: Any, role: Role, site: Any = None
+        self,
+        passes: Passes,
+        key: PassKey,
+        loader: Any,
+        role: Role,
+        first: Callable[[], Any],
+        site: Any = None,
     ) -> None:
         self.key = key
         self.role = role
@@ -265,6 +285,7 @@ class Pass:
         self.source: Source | None = None
         self._passes = passes
         self._loader = loader
+        self._first = first
         self._site = site
         self._lease: Lease | None = None  # of the batch that the script has in hand
         self._closed = False
@@ -280,13 +301,17 @@ class Pass:
         return len(self._loader)
 
     def __next__(self) -> Any:
-        if self._closed or self.source is None:
+        if self._closed:
             raise StopIteration
         self._have_done()
         self._prove()
-        item = self.source.next()
+        item: tuple[Lease | None, Any] | None = None
+        if self.source is not None:
+            item = self.source.next()
         if item is None:
             item = self._late()
+        if item is None and not self.handed:
+            item = self._rehearse()
         if item is None:
             self.close(whole=True)
             raise StopIteration
@@ -323,10 +348,24 @@ class Pass:
         if self._lease is not None:
             self._passes.dealer.done(self._lease)
             self._lease = None
+            self._passes.batch_done()
+
+    def _rehearse(self) -> tuple[None, Any] | None:
+        """Something for a worker that got nothing; see [Note: passes]. None if there is nothing."""
+        if self.role is Role.TRY:
+            return None
+        try:
+            batch = self._first()
+        except StopIteration:
+            return None
+        if self.role is Role.TRAIN:
+            self.role = Role.SPENT
+            self._passes.weights.leave()
+        return None, batch
 
     def _late(self) -> tuple[Lease, Any] | None:
         """What another worker has left undone, when all is dealt."""
-        if self.role is Role.TRY:
+        if self.role is not Role.TRAIN:
             return None
         while (lease := self._passes.dealer.finish(self.key)) is not None:
             assert self.source is not None
