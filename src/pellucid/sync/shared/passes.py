@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import threading
 import weakref
@@ -59,7 +60,7 @@ class Passes:
         self.dealer = dealer
         self.weights = weights
         self.opened = 0  # passes that the script has come by
-        self.training: Pass | None = None  # the training pass, or the one on trial, under way
+        self._training: weakref.ref[Pass] | None = None  # it ends when the script drops it
         self.whole: PassKey | None = None  # a pass that is not dealt, under way
         self._ordinals: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
         self._loaders = itertools.count()
@@ -96,8 +97,9 @@ class Passes:
         if opened.role is Role.SPENT:
             return self._begin(begun, None)
         restore_deposit(opened.order, ())
+        take = functools.partial(self.dealer.take, key)
         draws = loader.num_workers == 0
-        source = ScannedSource(lambda: original(loader), begun.take, self.dealer.done, draws=draws)
+        source = ScannedSource(lambda: original(loader), take, self.dealer.done, draws=draws)
         generators.restore(own)
         return self._begin(begun, source)
 
@@ -116,9 +118,10 @@ class Passes:
         begun = Pass(self, key, shared, opened.role, lambda: next(iter(items)))
         if opened.role is Role.SPENT:
             return self._begin(begun, None)
+        take = functools.partial(self.dealer.take, key)
         if length is not None and hasattr(items, "__getitem__") and not hasattr(items, "keys"):
-            return self._begin(begun, ItemSource(items, begun.take))
-        return self._begin(begun, ScannedSource(lambda: iter(items), begun.take, self.dealer.done))
+            return self._begin(begun, ItemSource(items, take))
+        return self._begin(begun, ScannedSource(lambda: iter(items), take, self.dealer.done))
 
     def _iterate_indexed(self, original: Iterate, loader: Any) -> Iterator[Any]:
         held = held_by_sampler(loader.batch_sampler)
@@ -143,8 +146,8 @@ class Passes:
             return self._orders[wanted]
 
         def source() -> Source:
-            shadow = self._shadows.of(loader)
-            made = IndexedSource(shadow, original, orders, begun.take, self.dealer.done)
+            shadow, take = self._shadows.of(loader), functools.partial(self.dealer.take, key)
+            made = IndexedSource(shadow, original, orders, take, self.dealer.done)
             order.restore_held()
             return made
 
@@ -162,7 +165,7 @@ class Passes:
         return self.training is None or not self.training.handed
 
     def _begin(self, begun: Pass, source: Source | Callable[[], Source] | None) -> Iterator[Any]:
-        self.training = begun
+        self._training = weakref.ref(begun)
         streams.within_pass(self.part.seed, begun.key, self.part.number)
         if begun.role is not Role.TRY:
             self.part.begin()
@@ -192,6 +195,11 @@ class Passes:
     # what others ask
 
     @property
+    def training(self) -> Pass | None:
+        """The pass that is under way, unless it is everybody's own."""
+        return None if self._training is None else self._training()
+
+    @property
     def trains(self) -> bool:
         """Whether a training pass is under way."""
         return self.training is not None and self.training.role is Role.TRAIN
@@ -202,8 +210,8 @@ class Passes:
         return self.training is not None and self.training.role is Role.SPENT
 
     def pace(self) -> Pace | None:
-        """Batches of the training pass's loader so far; None between passes."""
-        if self.training is None or self.training.role is Role.TRY:
+        """Batches of the loader that is iterated, so far; None between passes."""
+        if self.training is None:
             return None
         key = self.training.key
         return Pace(self._own.get(key.loader, 0), self.dealer.progress(key))
@@ -242,8 +250,8 @@ class Passes:
 
     def left(self, ended: Pass) -> None:
         """The script has left a pass."""
-        if self.training is ended:
-            self.training = None
+        if self.training in (None, ended):
+            self._training = None
         if ended.role is Role.SPENT:
             self.weights.enter(keep=False)
         if ended.role is not Role.TRY:
@@ -289,10 +297,6 @@ class Pass:
         self._site = site
         self._lease: Lease | None = None  # of the batch that the script has in hand
         self._closed = False
-
-    def take(self) -> Lease | None:
-        """The next lease, for the source."""
-        return self._passes.dealer.take(self.key)
 
     def __iter__(self) -> Pass:
         return self
@@ -348,7 +352,7 @@ class Pass:
         if self._lease is not None:
             self._passes.dealer.done(self._lease)
             self._lease = None
-            self._passes.batch_done()
+            self._passes.batch_done()  # not after a rehearsal: that had no lease
 
     def _rehearse(self) -> tuple[None, Any] | None:
         """Something for a worker that got nothing; see [Note: passes]. None if there is nothing."""
