@@ -285,7 +285,7 @@ def test_integer_buffers_are_shared_too() -> None:
         b.register()
         for side in (a, b, b):
             side.net(torch.randn(4, 3))
-        assert int(a.net[1].num_batches_tracked) == 3
+        assert int(a.net.state_dict()["1.num_batches_tracked"]) == 3
 
 
 def test_another_model_of_the_same_name_is_refused() -> None:

@@ -77,7 +77,10 @@ def test_fingerprints_tell_layouts_apart() -> None:
 def net() -> nn.Module:
     torch.manual_seed(1)
     made = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(12, 4))
-    return made.to(memory_format=torch.channels_last)
+    for parameter in made.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return made
 
 
 def bound(module: nn.Module) -> FlatParameters:

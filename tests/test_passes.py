@@ -72,7 +72,8 @@ def test_updates_by_hand_prove_it_too(by_data: bool) -> None:
             net(x).sum().backward()
             with torch.no_grad():
                 for p in net.parameters():
-                    (p.data if by_data else p).sub_(0.1 * p.grad)  # type: ignore[arg-type]
+                    assert p.grad is not None
+                    (p.data if by_data else p).sub_(0.1 * p.grad)
         assert s.mode.steps == 3
     assert ("decide", PassKey(0, 0), Role.TRAIN) in dealer.log
 
@@ -249,7 +250,7 @@ class Drawing(WeightedRandomSampler):
 
 
 def loaders() -> list[Callable[[], Any]]:
-    weights = torch.ones(12)
+    weights = [1.0] * 12
     generator = torch.Generator().manual_seed(5)
     return [
         lambda: DataLoader(DATA, 4, shuffle=True),
@@ -308,7 +309,7 @@ class Indexed(Dataset[int]):
 def test_two_workers_share_a_pass_between_them(dataset: Any, processes: int) -> None:
     """The second comes in when the first has had three batches, in another random state."""
     box = Box(2)
-    shuffle = {"shuffle": True} if isinstance(dataset, Indexed) else {}
+    shuffle: dict[str, Any] = {"shuffle": True} if isinstance(dataset, Indexed) else {}
 
     def begin(dealer: BoxDealer, number: int) -> tuple[Any, Any]:
         context = side(dealer, number)

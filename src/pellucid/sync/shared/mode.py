@@ -72,15 +72,14 @@ class AsynchronousMode:
 
     def call(self, original: Original, module: nn.Module, args: Any, kwargs: Any) -> Any:
         """What ``module(*args, **kwargs)`` gives the script."""
-        if self._inside or self.passes.training is None or not torch.is_grad_enabled():
+        if self._inside or not torch.is_grad_enabled() or not in_script_thread():
             return original(module, *args, **kwargs)
-        if not in_script_thread() or next(module.parameters(), None) is None:
-            return original(module, *args, **kwargs)
-        trial = self.passes.training.trial
-        if trial is not None:
-            trial.note(module)
-        elif self.passes.trains:
-            self._registry.prepare(module)
+        training = self.passes.training
+        if training is not None and next(module.parameters(), None) is not None:
+            if training.trial is not None:
+                training.trial.note(module)
+            elif self.passes.trains:
+                self._registry.prepare(module)
         if module.training:
             self._rows = max(self._rows, _rows_of(args, kwargs))
         self._inside = True
