@@ -94,7 +94,9 @@ class BoxDealer:
                     return lease
                 others = (w for w in range(self._table.workers) if w != self._index)
                 if not any(self._table.held(w, one) for w in others):
-                    self._table.drop_order(self._table.row(number))
+                    row = self._table.row(number)
+                    row[Column.OVER] = 1
+                    self._table.drop_order(row)
                     return None
             self._pause()
 
@@ -160,9 +162,10 @@ class BoxDealer:
 
     def _has_more(self, number: int) -> bool:
         row = self._table.row(number)
-        if row[Column.TOTAL] < 0 or row[Column.NEXT] < row[Column.TOTAL]:
-            return row[Column.ORDER_BYTES] > 0
-        return self._left(number) is not None
+        if row[Column.OVER]:
+            return False
+        dealt = row[Column.NEXT] >= row[Column.TOTAL] >= 0
+        return not dealt or self._left(number) is not None
 
     # leases of those who will not finish them; the lock is held
 

@@ -68,9 +68,8 @@ class HogwildMode(AsynchronousMode):
         self._look_up()
         return super().iterate(original, loader)
 
-    def after_step(self, optimizer: Any, *_: Any) -> None:
-        """An optimizer has stepped."""
-        super().after_step(optimizer)
+    def counted(self) -> None:
+        """The counters have changed."""
         self._look_up()
         mine = self._mine
         mine[Field.STEPS] = self.steps
