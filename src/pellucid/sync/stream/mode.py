@@ -119,6 +119,9 @@ class StreamMode(AsynchronousMode):
         """An optimizer has stepped."""
         super().after_step(optimizer)
         self._look_up()
+
+    def counted(self) -> None:
+        """The counters have changed."""
         mine = self._mine
         mine[Field.STEPS] = self.steps
         mine[Field.SAMPLES] = self.samples
