@@ -22,6 +22,7 @@ from pellucid.sync.stream.node import WAIT, Node, Note, Wait
 from pellucid.sync.stream.roster import Roster
 from pellucid.transport.network import Connected, Event, Lost, Network, Received, Refused
 from pellucid.wire.messages import decode, encode
+from pellucid.wire.rules import Rule
 
 __all__ = ["Engine"]
 
@@ -168,7 +169,8 @@ class Engine:
                     self._node.receive(peer, message, now)
             case Lost(peer, reason, error):
                 self._roster.lost(peer, now)
-                self._node.lost(peer, now, closed=error is None)
+                ended = error is None or error.rule == Rule.END  # its process has, most likely
+                self._node.lost(peer, now, closed=ended)
                 if error is not None:
                     self._say(f"the connection to box {peer} is lost: {reason}")
             case Refused(address, error, dialled):
