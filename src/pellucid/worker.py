@@ -159,6 +159,7 @@ class Worker:
             frames=script_frames,
             on_begin=self._keep_to_our_cores,
             on_lead=self._take_over,
+            patience=spec.stall_after,
             reason=spec.reason,
         )
         self._close = mode.close

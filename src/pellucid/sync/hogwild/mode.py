@@ -33,6 +33,7 @@ class HogwildMode(AsynchronousMode):
         frames: the script's frames, see `Part`.
         on_begin: called when the workers begin to share, before this worker's next batch.
         on_lead: called when this worker has become the leader.
+        patience: seconds to wait for a worker that is alive; 0 for ever.
         reason: why so many workers and threads, for the line at the start.
     """
 
@@ -48,6 +49,7 @@ class HogwildMode(AsynchronousMode):
         frames: Callable[[], Iterator[FrameType]],
         on_begin: Callable[[], None],
         on_lead: Callable[[], None],
+        patience: float = 0.0,
         reason: str = "",
     ) -> None:
         self._board = board
@@ -58,10 +60,11 @@ class HogwildMode(AsynchronousMode):
         self._reason = reason
         self._begun = False
         self._led = index == 0
-        self._weights = BoxWeights(weights_fd, self._leads)
+        weights = BoxWeights(weights_fd, index, self._leads)
         part = Part(index, seed, self._leads, self._begin, tell, frames)
-        dealer = BoxDealer(Table(passes_fd, board.workers), board, index, self._pause)
-        super().__init__(part, dealer, self._weights)
+        table = Table(passes_fd, board.workers)
+        dealer = BoxDealer(table, board, index, self._pause, patience=patience)
+        super().__init__(part, dealer, weights)
 
     def iterate(self, original: Callable[[Any], Iterator[Any]], loader: Any) -> Iterator[Any]:
         """What ``iter(loader)`` gives the script."""
