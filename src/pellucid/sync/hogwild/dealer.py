@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from pellucid.sync.hogwild.locks import locked
+from pellucid.sync.hogwild.locks import Lock
 from pellucid.sync.hogwild.table import Column, Table
 from pellucid.sync.shared.dealer import Lease, Opened, PassKey, Role
 from pellucid.transport.board import Board, Field, State
@@ -43,6 +43,7 @@ class BoxDealer:
         self._patience = patience
         self._now = now
         self._table = table
+        self._lock = Lock(table.fd)
         self._board = board
         self._index = index
         self._pause = pause
@@ -56,7 +57,7 @@ class BoxDealer:
         """See `Dealer.open`."""
         began = self._now()
         while True:
-            with locked(self._table.fd):
+            with self._lock:
                 row = self._row(key)
                 if row is None:
                     row = self._add(key, order, batches, trains=trains)
@@ -71,7 +72,7 @@ class BoxDealer:
 
     def decide(self, key: PassKey, *, trains: bool) -> None:
         """See `Dealer.decide`."""
-        with locked(self._table.fd):
+        with self._lock:
             row = self._known(key)
             nature = _TRAIN if trains else _WHOLE
             latest = self._table.row(self._latest[key.loader])
@@ -85,7 +86,7 @@ class BoxDealer:
 
     def take(self, key: PassKey) -> Lease | None:
         """See `Dealer.take`."""
-        with locked(self._table.fd):
+        with self._lock:
             number = self._rows[key]
             row = self._table.row(number)
             batch, total = row[Column.NEXT], row[Column.TOTAL]
@@ -105,7 +106,7 @@ class BoxDealer:
         number = self._rows[key]
         began = self._now()
         while True:
-            with locked(self._table.fd):
+            with self._lock:
                 lease = self._take_over(number, everybodys=self._is_late(began))
                 if lease is not None:
                     return lease
@@ -122,7 +123,7 @@ class BoxDealer:
         """See `Dealer.close`."""
         if not undone:
             return
-        with locked(self._table.fd):
+        with self._lock:
             for lease in undone:
                 number = self._rows[lease.key]
                 self._table.hold(self._table.workers, number, lease.index)

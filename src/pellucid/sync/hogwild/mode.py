@@ -17,6 +17,9 @@ from pellucid.transport.board import Board, Field, Flag
 
 __all__ = ["HogwildMode"]
 
+# enum members cost a lookup by name: too slow for what every step does
+_STOP, _LEADER = int(Flag.STOP), int(Flag.LEADER)
+_STEPS, _SAMPLES, _TRAIN_NS = int(Field.STEPS), int(Field.SAMPLES), int(Field.TRAIN_NS)
 PAUSE: Final = 0.0005  # seconds between two looks, while this worker waits for another
 
 
@@ -54,7 +57,8 @@ class HogwildMode(AsynchronousMode):
     ) -> None:
         self._board = board
         self._index = index
-        self._mine = board.fields[index]
+        # as plain integers: they are looked at at every step
+        self._mine, self._flags = board.row(index), board.row(board.workers)
         self._on_begin = on_begin
         self._on_lead = on_lead
         self._reason = reason
@@ -75,12 +79,10 @@ class HogwildMode(AsynchronousMode):
         """The counters have changed."""
         self._look_up()
         mine = self._mine
-        mine[Field.STEPS] = self.steps
-        mine[Field.SAMPLES] = self.samples
-        mine[Field.TRAIN_NS] = self.train_ns
+        mine[_STEPS], mine[_SAMPLES], mine[_TRAIN_NS] = self.steps, self.samples, self.train_ns
 
     def _leads(self) -> bool:
-        return bool(self._board.flags[Flag.LEADER] == self._index)
+        return self._flags[_LEADER] == self._index
 
     def _begin(self) -> None:
         """The first training pass: the others may start."""
@@ -96,7 +98,7 @@ class HogwildMode(AsynchronousMode):
 
     def _look_up(self) -> None:
         """What a worker looks at now and then: is it to stop, does it lead?"""
-        if self._board.flags[Flag.STOP]:
+        if self._flags[_STOP]:
             msg = "the run is being stopped"
             raise StoppedError(msg)
         if not self._led and self._leads():

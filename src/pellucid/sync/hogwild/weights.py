@@ -23,7 +23,7 @@ from pellucid.errors import LayoutError
 from pellucid.params.flat import Memory, private_memory, views
 from pellucid.params.layout import Layout
 from pellucid.params.memory import WEIGHTS_BYTES
-from pellucid.sync.hogwild.locks import locked
+from pellucid.sync.hogwild.locks import Lock
 from pellucid.sync.shared.dealer import Block
 
 __all__ = ["BoxWeights"]
@@ -59,6 +59,7 @@ class BoxWeights:
     def __init__(self, fd: int, index: int, leads: Callable[[], bool]) -> None:
         self._fd = fd
         self._bit = 1 << index
+        self._lock = Lock(fd)
         self._leads = leads
         self._map = mmap.mmap(fd, WEIGHTS_BYTES)
         self._header = memoryview(self._map)[:_HEADER_BYTES].cast("q")
@@ -79,7 +80,7 @@ class BoxWeights:
                 f"Keep the model there (--device cpu), or use --mode exact"
             )
             raise LayoutError(msg)
-        with locked(self._fd):
+        with self._lock:
             at = self._find(block)
             start = self._end() if at is None else self._number(at, _START)
             shared = self._memory(flat.layout, start)
@@ -161,7 +162,7 @@ class BoxWeights:
         if not gone:
             return
         self._held = [held for held in self._held if held.block.flat.alive]
-        with locked(self._fd):
+        with self._lock:
             for held in gone:
                 at = self._find(held.block)
                 if at is None:
