@@ -102,6 +102,14 @@ def test_workers_that_do_not_walk_in_step_are_not_waited_for() -> None:
     assert scene.look() == [Kill(1)]  # nothing it does could still count
 
 
+def test_a_follower_that_left_without_a_word_is_no_longer_waited_for() -> None:
+    scene = Scene(lockstep=False)
+    scene.see(1, exit=0)
+    assert scene.look() == [Bury(1, 0)]
+    scene.see(2, exit=0, state=State.FINISHED)
+    assert scene.look() == []
+
+
 def test_what_a_dead_worker_had_in_hand_is_said_to_be_done_again() -> None:
     scene = Scene(lockstep=False)
     scene.see(0, exit=SIGKILL)
