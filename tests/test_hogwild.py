@@ -149,6 +149,22 @@ def test_nobody_leaves_a_pass_before_its_last_batch_is_done() -> None:
         assert b.dealers[1].open(KEY, b"", 1).role is Role.SPENT
 
 
+def test_patience_with_a_living_worker_has_an_end() -> None:
+    clock = iter(range(100))
+    with box(2) as b:
+        table = Table(b.fd, 2)
+        patient = BoxDealer(table, b.board, 0, lambda: None, patience=5, now=lambda: next(clock))
+        assert b.dealers[1].open(KEY, b"order", 1).role is Role.TRY
+        assert patient.open(KEY, b"", 1).role is Role.TRY
+        patient.decide(KEY, trains=True)
+        lease = b.dealers[1].take(KEY)
+        assert lease is not None
+        assert patient.finish(KEY) == lease
+        patient.done(lease)
+        b.dealers[1].done(lease)  # it wakes up after all
+        assert patient.finish(KEY) is None
+
+
 def test_what_is_given_back_is_dealt_again() -> None:
     with box(2) as b:
         b.train(KEY, 2)
@@ -207,7 +223,7 @@ class Side:
         with torch.no_grad():
             for p in self.net.parameters():
                 p.fill_(value)
-        self.weights = BoxWeights(fd, lambda: leads)
+        self.weights = BoxWeights(fd, 0 if leads else 1, lambda: leads)
         self.weights.enter(keep=leads)
 
     def register(self, name: str = "net") -> None:
@@ -286,6 +302,19 @@ def test_integer_buffers_are_shared_too() -> None:
         for side in (a, b, b):
             side.net(torch.randn(4, 3))
         assert int(a.net.state_dict()["1.num_batches_tracked"]) == 3
+
+
+def test_models_that_nobody_holds_take_no_memory() -> None:
+    with sides(1, 2) as (a, b):
+        fd = a.weights._fd
+        for side in (a, b):
+            side.net = nn.Linear(1000, 1000)  # type: ignore[assignment]
+            side.register("large")
+        assert os.fstat(fd).st_blocks * 512 > 4_000_000
+        for side in (a, b):
+            del side.net
+            side.weights.enter(keep=False)
+        assert os.fstat(fd).st_blocks * 512 < 200_000
 
 
 def test_another_model_of_the_same_name_is_refused() -> None:

@@ -169,6 +169,7 @@ class Worker:
             frames=script_frames,
             on_begin=self._keep_to_our_cores,
             on_lead=self._take_over,
+            patience=spec.stall_after,
             reason=spec.reason,
         )
         torch.set_num_threads(spec.threads * spec.workers)  # until there is something to divide

@@ -167,6 +167,8 @@ class Shared:
         return len(self.items)
 
     def __getattr__(self, name: str) -> Any:
+        if name == "items":  # not there yet: while it is being copied
+            raise AttributeError(name)
         return getattr(self.items, name)
 
 

@@ -30,12 +30,13 @@ from pellucid.sync.shared.trial import Trial
 __all__ = ["Passes", "in_script_thread"]
 
 Iterate = Callable[[Any], Iterator[Any]]
-ORDERS_KEPT = 2  # of a loader: a lease may be of an earlier pass
+_SCRIPT_THREAD = threading.main_thread().ident
+ORDERS_KEPT = 4  # of the latest passes: a lease may be of an earlier one
 
 
 def in_script_thread() -> bool:
     """Whether this is the thread that trains."""
-    return threading.get_ident() == threading.main_thread().ident
+    return threading.get_ident() == _SCRIPT_THREAD
 
 
 class Passes:
@@ -137,13 +138,15 @@ class Passes:
         if opened.role is Role.SPENT:
             return self._begin(begun, None)
         order = self._orders[key] = Order(loader, opened.order, held)
-        self._orders.pop(PassKey(key.loader, key.number - ORDERS_KEPT), None)
+        while len(self._orders) > ORDERS_KEPT:
+            del self._orders[next(iter(self._orders))]
 
         def orders(wanted: PassKey) -> Order:
-            if wanted not in self._orders:
+            found = self._orders.get(wanted)
+            if found is None:
                 deposited = self.dealer.open(wanted, b"", length).order
-                self._orders[wanted] = Order(loader, deposited, held)
-            return self._orders[wanted]
+                found = self._orders[wanted] = Order(loader, deposited, held)
+            return found
 
         def source() -> Source:
             shadow, take = self._shadows.of(loader), functools.partial(self.dealer.take, key)
