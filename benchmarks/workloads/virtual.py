@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from benchmarks.workloads.nets import LeNet
@@ -30,7 +30,7 @@ from pellucid.wire.owner import Outer
 __all__ = ["Digits", "Outcome", "Scenario", "load", "rehearse"]
 
 STEP = 0.01  # seconds of simulated time
-CHUNK = 32768
+CHUNK = 16384
 
 
 class Digits(NamedTuple):
@@ -91,6 +91,7 @@ class Scenario:
         deaths: boxes whose process ends when half of the samples are trained.
         codec: int8, bf16 or fp32.
         outer: momentum at the owners.
+        net: lenet, or small: one hidden layer of 64, to look around quickly.
     """
 
     boxes: int = 1
@@ -106,6 +107,7 @@ class Scenario:
     deaths: int = 0
     codec: str = "int8"
     outer: tuple[float, float, int] = (0.0, 1.0, 16)
+    net: str = "lenet"
 
 
 class Outcome(NamedTuple):
@@ -118,13 +120,17 @@ class Outcome(NamedTuple):
     lost: int  # batches dealt again after deaths
 
 
+def _small() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, 64), nn.ReLU(), nn.Linear(64, 10))
+
+
 class _Trainer:
     """One box's script."""
 
     def __init__(self, box: Box, scenario: Scenario, digits: Digits, speed: float) -> None:
         torch.manual_seed(scenario.seed)
         self.box = box
-        self.model = LeNet()
+        self.model = LeNet() if scenario.net == "lenet" else _small()
         self.speed = speed
         self._digits = digits
         self._scenario = scenario
