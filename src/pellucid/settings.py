@@ -45,7 +45,7 @@ WORKER_VARIABLE: Final = "PELLUCID_WORKER"
 OTHER_VARIABLES: Final = frozenset({WORKER_VARIABLE, "PELLUCID_TRACEBACK"})
 
 Count = Annotated[int, Meta(ge=1)]
-Mode = Literal["exact", "stream"]  # the other modes come here
+Mode = Literal["exact", "hogwild", "stream"]
 Device = Literal["cpu", "cuda"]
 OnFailure = Literal["continue", "stop"]
 Split = Literal["auto", "always"]
@@ -274,6 +274,9 @@ class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
         profile: whether to measure our own overhead.
         stall_after: seconds to wait for another worker before giving up; 0 for ever.
         mode: how the workers work together.
+        weights_fd: memory for weights that all write, inherited; -1 in exact mode.
+        passes_fd: the table of passes, inherited; -1 in exact mode.
+        cpus: processors to compute on; empty for all.
         stdin_fd: the run's real stdin, inherited; for a follower that becomes the leader.
         stdout_fd: likewise stdout.
         stderr_fd: likewise stderr.
@@ -297,7 +300,10 @@ class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
     on_failure: OnFailure
     profile: bool
     stall_after: float
-    mode: str = "exact"
+    mode: Mode = "exact"
+    weights_fd: int = -1
+    passes_fd: int = -1
+    cpus: list[int] = []
     split: Split = "auto"
     own_gpu: bool = False
     stdin_fd: int = 0
@@ -453,16 +459,9 @@ def _decide_by_box(
         origins[name] = f"default: {reason}"
 
     if "device" not in values:
-        if box.gpus:
-            default("device", "cuda", "this box has " + _counted(box.gpus, "GPU"))
-        else:
-            default("device", "cpu", "no GPU that torch can use")
-    elif values["device"] == "cuda" and not box.gpus:
-        msg = (
-            f"device = 'cuda' ({origins['device']}): the installed torch finds no GPU on this box. "
-            "Take --device cpu, or see `pellucid doctor` for what is missing"
-        )
-        raise SettingsError(msg)
+        default("device", *_device(values.get("mode"), box))
+    elif values["device"] == "cuda":
+        _check_cuda(values.get("mode"), origins, box)
     if "workers" not in values:
         if values["device"] == "cuda":
             default("workers", box.gpus, "one a GPU")
@@ -475,6 +474,31 @@ def _decide_by_box(
         else:
             shared = _counted(box.cores, "core") + " / " + _counted(values["workers"], "worker")
             default("threads_per_worker", max(1, box.cores // values["workers"]), shared)
+
+
+def _device(mode: Mode | None, box: Box) -> tuple[Device, str]:
+    """What to compute on where nothing was said, and why."""
+    if mode == "hogwild":
+        return "cpu", "hogwild works on processors"
+    if box.gpus:
+        return "cuda", "this box has " + _counted(box.gpus, "GPU")
+    return "cpu", "no GPU that torch can use"
+
+
+def _check_cuda(mode: Mode | None, origins: Mapping[str, str], box: Box) -> None:
+    asked = f"device = 'cuda' ({origins['device']})"
+    if mode == "hogwild":
+        msg = (
+            f"{asked} cannot be with mode = 'hogwild' ({origins['mode']}): it shares weights in "
+            "the memory of processors. Take --device cpu, or --mode exact"
+        )
+        raise SettingsError(msg)
+    if not box.gpus:
+        msg = (
+            f"{asked}: the installed torch finds no GPU on this box. "
+            "Take --device cpu, or see `pellucid doctor` for what is missing"
+        )
+        raise SettingsError(msg)
 
 
 def _counted(count: int, noun: str) -> str:

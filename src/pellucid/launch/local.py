@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from pellucid.cluster.cores import core_groups, share_out
 from pellucid.cluster.inventory import Box, oom_kills
 from pellucid.launch import signals
 from pellucid.launch.crew import WORKER_COMMAND, Crew
@@ -37,7 +38,9 @@ from pellucid.launch.supervisor import (
 from pellucid.observe.console import Console, open_console
 from pellucid.observe.events import Event, EventLog, EventReader
 from pellucid.observe.meters import Meters, Reading
+from pellucid.params import memory as weights_memory
 from pellucid.settings import Settings, WorkerSpec
+from pellucid.sync.hogwild.table import Table
 from pellucid.transport import memory
 from pellucid.transport.board import Board, Field, Flag, State
 
@@ -149,14 +152,15 @@ class Run:
         self._reader = EventReader()
         self._log = EventLog(run_dir.events)
         self._crew = Crew(self._board, self._events)
-        self._meters = Meters()
+        self._meters = Meters(adds=settings.mode != "exact")
         killed_before = oom_kills()
-        words = Words(box.name, str(run_dir.path), lambda: oom_kills() > killed_before)
+        lockstep = settings.mode == "exact"
+        words = Words(box.name, str(run_dir.path), lambda: oom_kills() > killed_before, lockstep)
         policy = Policy(
             settings.on_failure,
             settings.dead_after,
             settings.stall_after,
-            lockstep=settings.mode == "exact",
+            lockstep=lockstep,
             part="all" if company is None else company.part,
         )
         self._supervisor = Supervisor(settings.workers, policy, words)
@@ -189,6 +193,8 @@ class Run:
         """Start all workers at once: they import in parallel."""
         settings = self._settings
         streams = [_duplicate(fd) for fd in (0, 1, 2)]
+        shared = _shared_memory(settings)
+        cpus = _cpus(settings)
         self._log.write(0.0, {"event": "start", **_facts(settings, program), "seed": seeds.seed})
         for index in range(settings.workers):
             spec = WorkerSpec(
@@ -211,6 +217,9 @@ class Run:
                 split=settings.split,
                 stall_after=settings.stall_after,
                 mode=settings.mode,
+                weights_fd=shared[0],
+                passes_fd=shared[1],
+                cpus=cpus[index],
                 stdin_fd=streams[0],
                 stdout_fd=streams[1],
                 stderr_fd=streams[2],
@@ -221,8 +230,9 @@ class Run:
             environment = worker_environment(os.environ, spec, hash_seed=seeds.hash_seed, gpus=gpus)
             with signals.let_through():
                 self._crew.start(spec, environment, command)
-        for fd in (exchange, self._events_end, *(fd for fd in streams if fd > STDERR)):
-            os.close(fd)
+        for fd in (exchange, self._events_end, *streams, *shared):
+            if fd > STDERR:
+                os.close(fd)
         if self._company is not None:
             self._company.hand_over()
 
@@ -379,6 +389,22 @@ def _duplicate(fd: int) -> int:
         return os.dup(fd)
     except OSError:
         return -1
+
+
+def _shared_memory(settings: Settings) -> tuple[int, int]:
+    """Memory for weights and the table of passes, where the mode has them."""
+    if settings.mode == "exact":
+        return -1, -1
+    return weights_memory.create(), Table.create(settings.workers)
+
+
+def _cpus(settings: Settings) -> list[list[int]]:
+    """The processors of each worker; nothing where they had better not be bound to any."""
+    workers = settings.workers
+    if settings.mode == "exact":
+        return [[] for _ in range(workers)]
+    groups = core_groups(os.sched_getaffinity(0))
+    return share_out(groups, workers, settings.threads_per_worker)
 
 
 def _facts(settings: Settings, program: Program) -> Event:

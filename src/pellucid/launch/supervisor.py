@@ -98,10 +98,11 @@ class Policy:
     """What the user chose; see `Settings`.
 
     Attributes:
-        on_failure: what to do after a death.
+        on_failure: whether the run goes on after a death.
         dead_after: seconds after which a halted worker counts as dead.
-        stall_after: seconds to wait for a worker before it is an error; 0 for ever.
-        lockstep: whether workers wait for each other, so that waiting in vain means something.
+        stall_after: seconds after which a standstill is an error; 0 for never.
+        lockstep: whether workers wait for each other; if not, there is no standstill to look for,
+            and nothing that a follower could still do for the run once the leader has ended.
         part: what this box is of the run.
     """
 
@@ -311,7 +312,8 @@ class Supervisor:
         all_ended = all(sights[w].exit is not None and not sights[w].torn for w in self.living)
         if ended_itself or all_ended or self._interrupted:
             self.conclusion = leader.exit
-            self._finish(leader.exit, FINISH_GRACE if leader.exit == 0 else STOP_GRACE)
+            grace = FINISH_GRACE if leader.exit == 0 else STOP_GRACE
+            self._finish(leader.exit, grace if self._policy.lockstep else 0.0)
 
     def _look_for_deaths(self, sights: Sequence[Sight]) -> None:
         for worker in list(self.living):

@@ -1,0 +1,183 @@
+"""The one weight array of a box, and each worker's hold on it.
+
+[Note: standing still]
+Within training passes a worker's tensors are views of the shared array, which everybody writes
+without locks. Between passes they are views of a private copy, made when the pass ended: so an
+evaluation, a checkpoint, an average of weights that is swapped in for a while see weights that
+stand still, and what a follower's copy of the script does to its weights there (it loads *its*
+best checkpoint, say) reaches nobody. What the leader's does is added to the shared array when it
+enters the next pass: zero, most often; what it loaded, if it loaded something.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+
+from pellucid.errors import LayoutError
+from pellucid.params.flat import Memory, private_memory, views
+from pellucid.params.layout import Layout
+from pellucid.params.memory import WEIGHTS_BYTES
+from pellucid.sync.hogwild.locks import locked
+from pellucid.sync.shared.dealer import Block
+
+__all__ = ["BoxWeights", "Held"]
+
+ENTRY: Final = 128  # name (64 bytes, hashed), fingerprint (32), start, of one block
+ENTRIES: Final = 1 << 16
+_COUNT, _END = 0, 1  # numbers in the header
+_HEADER_BYTES: Final = 4096
+_BLOCKS_START: Final = _HEADER_BYTES + ENTRY * ENTRIES
+
+
+@dataclass
+class Held:
+    """One block as this worker holds it."""
+
+    block: Block
+    shared: Memory
+    private: Memory | None = None
+    before: list[torch.Tensor] | None = None  # the private arrays when they were made
+
+
+class BoxWeights:
+    """Keeps the workers of one box on one weight array; see `Weights`.
+
+    Args:
+        fd: of memory made by `pellucid.params.memory.create`.
+        leads: whether this worker's doings are real, now: only then must it remember, at the cost
+            of a further copy, what its weights were between passes.
+    """
+
+    def __init__(self, fd: int, leads: Callable[[], bool]) -> None:
+        self._fd = fd
+        self._leads = leads
+        self._map = mmap.mmap(fd, WEIGHTS_BYTES)
+        self._header = memoryview(self._map)[:_HEADER_BYTES].cast("q")
+        self.held: list[Held] = []
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all blocks."""
+        return sum(held.block.flat.layout.nbytes for held in self.held)
+
+    def register(self, block: Block) -> None:
+        """See `Weights.register`."""
+        flat = block.flat
+        off = next((a.device for a in flat.layout.arrays if a.device != "cpu"), None)
+        if off is not None:
+            msg = (
+                f"{block.name} lies on {off}: hogwild shares weights in the memory of processors. "
+                f"Keep the model there (--device cpu), or use --mode exact"
+            )
+            raise LayoutError(msg)
+        with locked(self._fd):
+            start = self._find(block)
+            new = start is None
+            if start is None:
+                start = self._end()
+            shared = self._memory(flat.layout, start)
+            flat.bind(shared, keep=new)
+            if new:
+                self._publish(block, start)
+        self.held.append(Held(block, shared))
+
+    @torch.no_grad()
+    def enter(self, *, keep: bool) -> None:
+        """See `Weights.enter`."""
+        self.held = [held for held in self.held if held.block.flat.alive]
+        for held in self.held:
+            flat = held.block.flat
+            flat.mend()
+            if keep and held.private is not None and held.before is not None:
+                _add_changes(held.shared, held.private, held.before)
+            flat.bind(held.shared, keep=False)
+
+    @torch.no_grad()
+    def leave(self) -> None:
+        """See `Weights.leave`."""
+        for held in self.held:
+            flat = held.block.flat
+            flat.mend()
+            if held.private is None:
+                held.private = private_memory(flat.layout)
+            for mine, latest in zip(held.private.arrays, self._latest(held), strict=True):
+                mine.copy_(latest)
+            held.before = [a.clone() for a in held.private.arrays] if self._leads() else None
+            flat.bind(held.private, keep=False)
+
+    def _latest(self, held: Held) -> Sequence[torch.Tensor]:
+        """What the script is to see of a block's arrays between passes."""
+        return held.shared.arrays
+
+    def before_step(self, optimizer: Any) -> None:
+        """Nothing: the optimizer writes the shared array."""
+
+    def after_step(self, optimizer: Any) -> None:
+        """Nothing."""
+
+    # the directory of blocks; the lock is held
+
+    def _entry(self, number: int) -> int:
+        return _HEADER_BYTES + ENTRY * number
+
+    def _find(self, block: Block) -> int | None:
+        """Where a block lies, if somebody has it.
+
+        Raises:
+            LayoutError: another worker's block of this name is of another shape.
+        """
+        name = block.name.encode()[:63].ljust(64, b"\0")
+        print_ = bytes.fromhex(block.flat.layout.fingerprint())
+        for number in range(self._header[_COUNT]):
+            at = self._entry(number)
+            if self._map[at : at + 64] != name:
+                continue
+            if self._map[at + 64 : at + 96] != print_:
+                msg = (
+                    f"{block.name} has other tensors in this worker than in another: the workers' "
+                    f"copies of the script built different models. Make them the same in all (no "
+                    f"clock, no process id, no unseeded random number decides), or use --workers 1"
+                )
+                raise LayoutError(msg)
+            return int.from_bytes(self._map[at + 96 : at + 104], "little")
+        return None
+
+    def _publish(self, block: Block, start: int) -> None:
+        number = self._header[_COUNT]
+        at = self._entry(number)
+        self._map[at : at + 64] = block.name.encode()[:63].ljust(64, b"\0")
+        self._map[at + 64 : at + 96] = bytes.fromhex(block.flat.layout.fingerprint())
+        self._map[at + 96 : at + 104] = start.to_bytes(8, "little")
+        self._header[_END] = start + _paged(block.flat.layout.nbytes)
+        self._header[_COUNT] = number + 1  # last: until then, it is not there
+
+    def _end(self) -> int:
+        return max(self._header[_END], _paged(_BLOCKS_START))
+
+    def _memory(self, layout: Layout, start: int) -> Memory:
+        starts = []
+        for array in layout.arrays:
+            starts.append(start)
+            start += array.nbytes
+        return views(layout, [self._map] * len(starts), starts)
+
+
+def _paged(nbytes: int) -> int:
+    return -(-nbytes // mmap.PAGESIZE) * mmap.PAGESIZE
+
+
+def _add_changes(shared: Memory, private: Memory, before: list[torch.Tensor]) -> None:
+    """Bring what the script changed between passes to the shared arrays."""
+    for array, mine, was in zip(shared.arrays, private.arrays, before, strict=True):
+        if torch.equal(mine, was):
+            continue
+        if array.is_floating_point() or array.is_complex():
+            # where nobody else wrote meanwhile, the value itself: a sum would round it
+            array.copy_(torch.where(array == was, mine, array + (mine - was)))
+        else:
+            array.copy_(torch.where(mine == was, array, mine))
