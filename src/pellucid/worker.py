@@ -196,7 +196,7 @@ class Worker:
                 boot=cluster.here.nonce,
                 run=cluster.run,
                 pellucid=__version__,
-                torch=torch.__version__,
+                torch=str(torch.__version__),
                 python=platform.python_version(),
             ),
             secret=secret,
