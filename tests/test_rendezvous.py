@@ -98,7 +98,11 @@ def test_a_box_that_was_let_in_lives_before_worker_0_has_met_it() -> None:
     register.see(view(0))
     assert register.ask(KNOCK) == 1
     register.enter(peer(1))
+    register.see(view(0))
     assert register.living == [0, 1]
+    register.see(view(0, 1))
+    register.see(view(0))
+    assert register.living == [0]
 
 
 def test_who_is_cut_off_or_at_the_end_lets_nobody_in() -> None:

@@ -27,7 +27,6 @@ from pellucid.wire.session import NONCE_BYTES, Closed, Event, Hello, Opened, Rol
 __all__ = ["Channel", "greeting"]
 
 CONNECT_SECONDS: Final = 10.0
-OPEN_SECONDS: Final = 10.0
 ANSWER_SECONDS: Final = 30.0  # for what the other side can say without doing any work
 SEND_BYTES: Final = 256 << 10
 RECEIVE_BYTES: Final = 64 << 10
@@ -86,7 +85,7 @@ class Channel:
             address: of its door.
             identity: what this box proves itself with.
             hello: what it says of itself.
-            seconds: to wait for an answer of the system there.
+            seconds: to wait for it to answer, and to prove itself.
 
         Raises:
             LinkError: nobody answers there.
@@ -96,7 +95,8 @@ class Channel:
             connection = socket.create_connection((address.host, address.port), seconds)
         except OSError as error:
             raise LinkError(_unreachable(address, error)) from error
-        return cls._open(connection, _session(Role.DIALS, identity, hello), identity, str(address))
+        session = _session(Role.DIALS, identity, hello)
+        return cls._open(connection, session, identity, str(address), seconds)
 
     @classmethod
     def answer(
@@ -107,14 +107,20 @@ class Channel:
         Raises:
             NetworkError: they could not agree; says whose fault it is.
         """
-        return cls._open(connection, _session(Role.LISTENS, identity, hello), identity, who)
+        session = _session(Role.LISTENS, identity, hello)
+        return cls._open(connection, session, identity, who, CONNECT_SECONDS)
 
     @classmethod
     def _open(
-        cls, connection: socket.socket, session: Session, identity: Identity, who: str
+        cls,
+        connection: socket.socket,
+        session: Session,
+        identity: Identity,
+        who: str,
+        seconds: float,
     ) -> Channel:
         channel = cls(connection, session, identity, who)
-        until = time.monotonic() + OPEN_SECONDS
+        until = time.monotonic() + seconds
         try:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             channel._shake_hands(until)

@@ -139,11 +139,11 @@ class Company:
     def parts(self) -> list[str]:
         """The status in words."""
         with self.door.lock:
-            living = len(self.door.register.living)
-            known = len(self.door.register.peers)
+            living = self.door.register.living
+            known = len({*self.door.register.peers, *living})
         return [
             f"box {self._cluster.here.box}",
-            f"{living} of {known} boxes",
+            f"{len(living)} of {known} boxes",
             *_flows(self._status),
         ]
 

@@ -83,7 +83,6 @@ def begin(
             run_dir.remove()
             raise
         if ended:
-            company.conclude(-ended)
             company.close()
             run_dir.remove()
             return -ended

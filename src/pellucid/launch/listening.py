@@ -33,7 +33,7 @@ class Site:
 
 def new_nonce() -> int:
     """A number that no other box draws."""
-    return secrets.randbits(63)
+    return secrets.randbits(62)
 
 
 def open_site(box: int, name: str, address: Address, nonce: int, *, strict: bool = True) -> Site:

@@ -247,6 +247,8 @@ class Run:
             self._look_out()
             go = bool(self._board.flags[Flag.GO])
             self._do(self._supervisor.look(sights, now, go=go))
+            if self._company is not None and self._supervisor.conclusion is not None:
+                self._company.conclude(self._supervisor.conclusion)
             self._meters.update([_reading(row) for row in self._board.fields.tolist()], now)
             self._show(now)
         return self._code
@@ -268,9 +270,7 @@ class Run:
         for event in self._company.news():
             self._log.write(self._elapsed(), event)
             self._console.say(event["text"])
-        if (code := self._supervisor.conclusion) is not None:
-            self._company.conclude(code)
-        elif (over := self._company.over) is not None:
+        if (over := self._company.over) is not None:
             self._do(self._supervisor.over(over.box, over.code))
 
     def _suspend(self) -> None:

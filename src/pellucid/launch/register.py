@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from pellucid.launch.rendezvous import Elsewhere, Knock, Over, Refused
 from pellucid.settings import Peer
@@ -40,6 +40,7 @@ class Register:
         self.over: Over | None = None
         self._view: View | None = None  # before worker 0 says anything, all are taken to live
         self._promised: set[int] = set()  # numbers given out to boxes that are not ready yet
+        self._new: set[int] = set()  # boxes that were let in here and worker 0 has not met yet
         self._highest = max(self.peers)
 
     @property
@@ -47,7 +48,7 @@ class Register:
         """Boxes that are not given up, in order."""
         if self._view is None:
             return sorted(self.peers)
-        return sorted(self._view.living | {self.here.box})
+        return sorted(self._view.living | self._new | {self.here.box})
 
     @property
     def leader(self) -> int:
@@ -81,13 +82,13 @@ class Register:
             return False
         self._promised.remove(peer.box)
         self.peers[peer.box] = peer
-        if self._view is not None:  # until worker 0 tells again: it has not met that box yet
-            self._view = replace(self._view, living=self._view.living | {peer.box})
+        self._new.add(peer.box)
         return True
 
     def leave(self, box: int) -> None:
         """A box that was let in went away before the script had started there."""
         self._promised.discard(box)
+        self._new.discard(box)
         self.peers.pop(box, None)
 
     def before(self, box: int) -> list[Peer]:
@@ -104,4 +105,5 @@ class Register:
     def see(self, view: View) -> None:
         """Worker 0 has told who lives."""
         self._view = view
+        self._new -= view.living
         self._highest = max(self._highest, *view.living, 0)
