@@ -32,6 +32,7 @@ ENTRY: Final = 128  # of one block: its name (64 bytes), fingerprint (32), start
 ENTRIES: Final = 1 << 16
 _COUNT, _END = 0, 1  # numbers in the header
 _START, _USERS = 96, 104  # bytes in an entry; users are one bit a worker
+_PINNED: Final = 1 << 62  # the bit of a user that is no worker
 _HEADER_BYTES: Final = 4096
 _BLOCKS_START: Final = _HEADER_BYTES + ENTRY * ENTRIES
 
@@ -42,6 +43,7 @@ class Held:
 
     block: Block
     shared: Memory
+    start: int  # of its arrays in the memory
     private: Memory | None = None
     before: list[torch.Tensor] | None = None  # the private arrays when they were made
 
@@ -87,7 +89,7 @@ class BoxWeights:
             flat.bind(shared, keep=at is None)
             at = self._publish(block, start) if at is None else at
             self._set_number(at, _USERS, self._number(at, _USERS) | self._bit)
-        self.held.append(Held(block, shared))
+        self.held.append(Held(block, shared, start))
 
     @torch.no_grad()
     def enter(self, *, keep: bool) -> None:
@@ -116,6 +118,13 @@ class BoxWeights:
     def _latest(self, held: Held) -> Sequence[torch.Tensor]:
         """What the script is to see of a block's arrays between passes."""
         return held.shared.arrays
+
+    def pin(self, block: Block) -> None:
+        """Keep a block's memory, also when no worker's script holds the model any more."""
+        with self._lock:
+            at = self._find(block)
+            if at is not None:
+                self._set_number(at, _USERS, self._number(at, _USERS) | _PINNED)
 
     def before_step(self, optimizer: Any) -> None:
         """Nothing: the optimizer writes the shared array."""

@@ -41,6 +41,7 @@ class Engine:
         network: what moves its messages; the engine's from now on.
         roster: where the other boxes are.
         tell: ``tell(event, text, **facts)`` says something to the launcher.
+        samples: how many this box has trained on.
         leave: whether the user wants this box to leave the others.
         look_up: called while somebody waits; may raise to end that.
         clock: seconds that do not jump.
@@ -53,6 +54,7 @@ class Engine:
         roster: Roster,
         tell: Callable[..., None],
         *,
+        samples: Callable[[], int],
         leave: Callable[[], bool],
         look_up: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
@@ -61,6 +63,8 @@ class Engine:
         self._network = network
         self._roster = roster
         self._tell = tell
+        self._samples = samples
+        self._counted = 0
         self._leave = leave
         self._look_up = look_up
         self._clock = clock
@@ -145,6 +149,7 @@ class Engine:
         with self._changed:
             if now - self._ticked >= TICK_SECONDS:
                 self._ticked = now
+                self._count()
                 self._node.tick(now)
                 self._send()
                 self._dial(now)
@@ -152,6 +157,11 @@ class Engine:
                 if self._leave():
                     self._node.leave()
             self._changed.notify_all()
+
+    def _count(self) -> None:
+        samples = self._samples()
+        self._node.trained(samples - self._counted)
+        self._counted = samples
 
     def _take(self, event: Event) -> None:
         now = self._clock()
