@@ -285,7 +285,7 @@ class Worker:
         self._close()
         sys.stdout.flush()
         self._fields[Field.STATE] = State.FINISHED
-        if self.spec.workers > 1 and not self._failed:
+        if self.spec.workers > 1 and self.spec.cluster is None and not self._failed:
             self._wait_for_leader()
 
 
