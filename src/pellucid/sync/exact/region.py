@@ -121,15 +121,17 @@ def current() -> Region | None:
     return _Current.region
 
 
-@contextmanager
-def entered(region: Region | None) -> Iterator[None]:
+class entered:  # noqa: N801 - used like a function; a generator would take several times as long
     """Run the body inside this region (or, with None, outside any)."""
-    before = _Current.region
-    _Current.region = region
-    try:
-        yield
-    finally:
-        _Current.region = before
+
+    def __init__(self, region: Region | None) -> None:
+        self._region = region
+
+    def __enter__(self) -> None:
+        self._before, _Current.region = _Current.region, self._region
+
+    def __exit__(self, *_: object) -> None:
+        _Current.region = self._before
 
 
 @contextmanager
@@ -147,14 +149,14 @@ def is_inside() -> bool:
     return _Current.inside
 
 
-@contextmanager
-def inside() -> Iterator[None]:
+class inside:  # noqa: N801 - as above
     """While the body runs, module calls are inner ones."""
-    before, _Current.inside = _Current.inside, True
-    try:
-        yield
-    finally:
-        _Current.inside = before
+
+    def __enter__(self) -> None:
+        self._before, _Current.inside = _Current.inside, True
+
+    def __exit__(self, *_: object) -> None:
+        _Current.inside = self._before
 
 
 def _narrow(rows: Rows, dim: int, whole: torch.Tensor) -> torch.Tensor:

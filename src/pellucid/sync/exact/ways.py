@@ -34,20 +34,21 @@ class Way:
     main_dim: int
     reduces: bool
 
-    @contextlib.contextmanager
-    def seams(self) -> Iterator[None]:
-        """Take the seams that only this way needs."""
-        if not self.reduces:
-            yield
-            return
-        originals = [(owner, name, getattr(owner, name)) for owner, name, _ in TOTALS]
-        for (owner, name, handler), (_, _, original) in zip(TOTALS, originals, strict=True):
-            setattr(owner, name, _answered(original, handler))
-        try:
-            yield
-        finally:
-            for owner, name, original in originals:
-                setattr(owner, name, original)
+    def seams(self) -> contextlib.AbstractContextManager[None]:
+        """Take the seams that only this way needs, while a body runs."""
+        return _totals_answered() if self.reduces else contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def _totals_answered() -> Iterator[None]:
+    originals = [(owner, name, getattr(owner, name)) for owner, name, _ in TOTALS]
+    for (owner, name, handler), (_, _, original) in zip(TOTALS, originals, strict=True):
+        setattr(owner, name, _answered(original, handler))
+    try:
+        yield
+    finally:
+        for owner, name, original in originals:
+            setattr(owner, name, original)
 
 
 def _answered(original: Callable[..., Any], handler: Callable[..., Any]) -> Callable[..., Any]:
