@@ -144,12 +144,11 @@ class Reducer:
         return torch.sparse_coo_tensor(joined[0], joined[1], grad.shape, check_invariants=False)
 
 
-def _pieces(flat: torch.Tensor, like: list[torch.Tensor]) -> Sequence[torch.Tensor]:
+def _pieces(flat: torch.Tensor, like: list[torch.Tensor]) -> list[torch.Tensor]:
     """Cut a flat tensor into tensors of these shapes, over the same memory."""
-    # below autograd: a view would refuse what scripts do with .grad, such as detach_()
-    with torch._C._AutoDispatchBelowAutograd():
-        pieces: Sequence[torch.Tensor] = torch._C._nn.unflatten_dense_tensors(flat, like)
-    return pieces
+    pieces = torch._C._nn.unflatten_dense_tensors(flat, like)
+    # a view would refuse what scripts do with .grad, such as detach_()
+    return [piece.detach() for piece in pieces]
 
 
 def stray_leaves(output: Any) -> list[torch.Tensor]:
