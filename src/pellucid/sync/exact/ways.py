@@ -102,7 +102,9 @@ class Call:
                 return BatchView(leaf.group, leaf.rows, leaf.local.detach().clone())
             return leaf.detach().clone() if isinstance(leaf, torch.Tensor) else leaf
 
-        inputs = map_leaves(copied, self.inputs)
+        # tensors made in inference mode would not say when they are written to
+        with torch.inference_mode(False), torch.no_grad():
+            inputs = map_leaves(copied, self.inputs)
         return Call(self.original, self.module, inputs, leaves_of(inputs))
 
     def versions(self) -> list[int]:
