@@ -24,7 +24,7 @@ from pellucid.sync.exact.aliases import aliased
 from pellucid.sync.exact.gradients import Reducer, stray_leaves
 from pellucid.sync.exact.loader import in_script_thread
 from pellucid.sync.exact.prove import COUNT, TOO_SMALL, Proof, Prover, Saved
-from pellucid.sync.exact.region import Join, LeaveShare, Region, inside, is_inside
+from pellucid.sync.exact.region import Join, LeaveShare, Region, inside, is_inside, named_after
 from pellucid.sync.exact.rows import Rows
 from pellucid.sync.exact.tree import leaves_of, map_leaves
 from pellucid.sync.exact.view import BatchView
@@ -212,7 +212,8 @@ class Calls:
                 continue
             elif dim is None:
                 leaving = leaf.requires_grad and torch.is_grad_enabled()
-                joined[k] = LeaveShare.apply(region.group, leaf) if leaving else leaf
+                leave = named_after(LeaveShare, leaf)
+                joined[k] = leave.apply(region.group, leaf) if leaving else leaf
             elif _is_large(leaf, dim, region.rows):
                 joined[k] = BatchView(region.group, region.rows, leaf)
             else:
@@ -220,7 +221,8 @@ class Calls:
         if small:
             places, dims = zip(*small, strict=True)
             kind = f"outputs of {type(module).__name__}"
-            wholes = Join.apply(region.group, region.rows, dims, kind, *(leaves[k] for k in places))
+            join = named_after(Join, leaves[places[0]])
+            wholes = join.apply(region.group, region.rows, dims, kind, *(leaves[k] for k in places))
             joined.update(zip(places, wholes, strict=True))
         order = iter(range(len(leaves)))
 
