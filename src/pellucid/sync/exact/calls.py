@@ -72,8 +72,13 @@ class Calls:
         self.alone = False  # nothing is ever split from now on
         self.trains_split = False  # a call that trains was split
         self.latest_region: Region | None = None
-        self.latest_module: nn.Module | None = None
+        self._latest_module: weakref.ref[nn.Module] | None = None
         self.latest_way: Way | None = None
+
+    @property
+    def latest_module(self) -> nn.Module | None:
+        """The module that was split last, if the script still has it."""
+        return None if self._latest_module is None else self._latest_module()
 
     def call(self, original: Original, module: nn.Module, args: Any, kwargs: Any) -> Any:
         """What ``module(*args, **kwargs)`` gives the script."""
@@ -181,7 +186,8 @@ class Calls:
         way = proof.way
         assert way is not None
         region = Region(self._group, rows, way.main_dim, way.reduces)
-        self.latest_region, self.latest_module, self.latest_way = region, call.module, way
+        self.latest_region, self.latest_way = region, way
+        self._latest_module = weakref.ref(call.module)  # the script may want its memory back
         with aliased(call.module, self.reducer), inside():
             output = self._timed(lambda: call.split(region, way))
         return self._leave(region, output, proof, call.module)
