@@ -139,8 +139,8 @@ def study_momentum(args: argparse.Namespace) -> None:
         for workers in args.workers or (1, 2, 4, 8):
             for variant in args.variant or (VARIANTS if workers > 1 else VARIANTS[:1]):
                 for seed in args.seed or (0, 1, 2):
-                    rate = _train(optimizer, workers, variant, seed, train, args.samples)
-                    rate = _accuracy(rate, test)
+                    net = _train(optimizer, workers, variant, seed, train, args.samples)
+                    rate = _accuracy(net, test)
                     facts = {"optimizer": optimizer, "workers": workers, "variant": variant}
                     with args.json.open("a") as file:
                         file.write(json.dumps({**facts, "seed": seed, "accuracy": rate}) + "\n")
@@ -180,7 +180,7 @@ def _train(
 ) -> torch.nn.Module:
     """Train with so many processes on one weight array; the net they trained."""
     torch.manual_seed(seed)
-    net = LeNet().share_memory()
+    net: torch.nn.Module = LeNet().share_memory()
     order = torch.randperm(len(train[0]))[:samples]
     state = _shared_state(net, optimizer) if variant == "shared" else None
     fork = multiprocessing.get_context("fork")
