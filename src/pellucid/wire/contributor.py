@@ -33,7 +33,10 @@ __all__ = ["SEED", "ContributedChunk", "Pending", "Weights"]
 Values = NDArray[np.float32]
 
 QUIET: Final = np.float32(2**-21)  # of the largest weight: some units in its last place
-SEED: Final[tuple[int, int]] = (0, 1)  # the version of the first values of the box that seeds a block
+SEED: Final[tuple[int, int]] = (
+    0,
+    1,
+)  # the version of the first values of the box that seeds a block
 
 
 class Pending(NamedTuple):

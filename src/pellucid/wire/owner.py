@@ -30,7 +30,9 @@ __all__ = ["Answer", "Outer", "OwnedChunk"]
 
 Values = NDArray[np.float32]
 
-REFRESH: Final = 256  # so many differences, then the values: should two boxes ever round differently
+REFRESH: Final = (
+    256  # so many differences, then the values: should two boxes ever round differently
+)
 REMEMBERED: Final = 1000  # boxes in the table
 
 
