@@ -247,6 +247,19 @@ class Node:
         """
         self._blocks[block_id].gain = min(max(gain, 0.0), 1.0)
 
+    def stride(self, power: float = 1.0) -> float:
+        """By how much to multiply the script's learning rate for a step of this box.
+
+        Averaging over N boxes makes of their N batches one of N times the size; the step that
+        belongs to it is N times as long for SGD (the linear scaling rule, Goyal et al. 2017, arXiv
+        1706.02677). N is the effective number of boxes that train, by their samples/s, and changes
+        as they come and go.
+
+        Args:
+            power: of N; see docs/design/0006-stream.md for which optimizer takes which.
+        """
+        return self._desk.stride(power)
+
     def correct(self, block_id: int | None = None) -> None:
         """Bring others' progress into the script's weights; by the training thread, at a step.
 
@@ -294,11 +307,11 @@ class Node:
         """The next batch to train on; None when the pass is used up; call again after `WAIT`."""
         if self._desk.membership.waiting(now):
             return WAIT
-        lease = self._passes.take(key, now)
+        lease = self._passes.take(key)
         if lease is WAIT:  # ask at once
             self._passes.tick(now)
             self._run_local(now)
-            lease = self._passes.take(key, now)
+            lease = self._passes.take(key)
         return lease
 
     def done(self, lease: Lease) -> None:
