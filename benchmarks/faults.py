@@ -247,11 +247,8 @@ def _steps(fleet: Fleet, box: int) -> list[tuple[float, int]]:
 
 def _printed(fleet: Fleet, box: int) -> str:
     """What a box's script printed, shown or not."""
-    texts = []
-    for path in (fleet.path(box, "stdout"), fleet.path(box, "logs", "worker-0.out")):
-        if path.exists():
-            texts.append(path.read_text(errors="replace"))
-    return "\n".join(texts)
+    paths = (fleet.path(box, "stdout"), fleet.path(box, "logs", "worker-0.out"))
+    return "\n".join(path.read_text(errors="replace") for path in paths if path.exists())
 
 
 def _speed(fleet: Fleet, boxes: Sequence[int], begin: float, end: float) -> float:
