@@ -94,6 +94,16 @@ def test_a_summary_says_what_a_run_was() -> None:
     )
 
 
+def test_where_workers_do_not_walk_in_step_their_samples_add_up() -> None:
+    meters = Meters(adds=True)
+    meters.update([reading(100), reading(300)], 1.0)
+    assert meters.progress(0, 2).step == 400
+    assert meters.summary(0) == (
+        "400 steps, 25,600 samples in 3.0 s: 12,800 samples/s; 75% of the samples by the "
+        "followers; 0% of the time waiting for the end of a pass"
+    )
+
+
 def test_a_summary_of_one_worker_has_nothing_to_compare() -> None:
     meters = Meters()
     meters.update([reading(100)], 1.0)

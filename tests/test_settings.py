@@ -65,6 +65,14 @@ def test_a_device_that_is_not_there(tmp_path: Path) -> None:
         settings(tmp_path, {"device": "cuda"})
 
 
+def test_hogwild_works_on_processors(tmp_path: Path) -> None:
+    box = MadeUpBox(cores=8, gpus=2)
+    found = settings(tmp_path, {"mode": "hogwild"}, box=box)
+    assert (found.workers, found.device) == (8, "cpu")
+    with pytest.raises(SettingsError, match=r"'cuda' \(flag --device\) cannot be with mode"):
+        settings(tmp_path, {"mode": "hogwild", "device": "cuda"}, box=box)
+
+
 @pytest.mark.parametrize(
     ("cores", "workers", "threads"), [(8, 2, 4), (8, 3, 2), (2, 3, 1), (1, 1, 1)]
 )

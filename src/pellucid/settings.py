@@ -282,6 +282,8 @@ class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
         stderr_fd: likewise stderr.
         reason: why so many workers and threads, for the start line.
         cluster: this box's place among others, in stream mode.
+        lines: in stream mode, inherited sockets between the first worker, which has one for each
+            of the others, and those.
     """
 
     index: int
@@ -311,6 +313,7 @@ class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
     stderr_fd: int = 2
     reason: str = ""
     cluster: Cluster | None = None
+    lines: list[int] = []
 
     @property
     def leads(self) -> bool:

@@ -15,6 +15,7 @@ import ctypes
 import faulthandler
 import json
 import os
+import platform
 import re
 import signal
 import sys
@@ -24,6 +25,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from pellucid import __version__
 from pellucid.errors import DivergenceError, ExchangeError, StoppedError
 from pellucid.intercept.callers import script_frames
 from pellucid.intercept.functions import patch_functions
@@ -37,8 +39,10 @@ from pellucid.settings import WORKER_VARIABLE, WorkerSpec
 from pellucid.transport.board import Board, Field, Flag, State
 
 if TYPE_CHECKING:
+    from pellucid.settings import Cluster
     from pellucid.sync.shared.mode import AsynchronousMode
     from pellucid.transport.shared_memory import Group
+    from pellucid.wire.session import Hello
 
 __all__ = ["main"]
 
@@ -169,6 +173,7 @@ class Worker:
             frames=script_frames,
             on_begin=self._keep_to_our_cores,
             on_lead=self._take_over,
+            patience=spec.stall_after,
             reason=spec.reason,
         )
         torch.set_num_threads(spec.threads * spec.workers)  # until there is something to divide
@@ -176,38 +181,32 @@ class Worker:
 
     def _install_stream(self) -> None:
         """Take hold of the seams, for stream mode to answer."""
-        import platform
-
         import torch
 
-        from pellucid import __version__
-        from pellucid.sync.stream.mode import StreamMode
-        from pellucid.wire.session import Hello
+        from pellucid.sync.stream.mode import FirstWorkersMode, OtherWorkersMode, Surroundings
 
         spec, cluster = self.spec, self.spec.cluster
         assert cluster is not None  # the launcher gives one to each worker of this mode
-        with os.fdopen(cluster.secret_fd) as file:
-            secret = file.read()
-        mode = StreamMode(
+        around = Surroundings(
             self.board,
+            spec.index,
             cluster,
-            hello=Hello(
-                box=cluster.here.box,
-                boot=cluster.here.nonce,
-                run=cluster.run,
-                pellucid=__version__,
-                torch=str(torch.__version__),
-                python=platform.python_version(),
-            ),
-            secret=secret,
             weights_fd=spec.weights_fd,
             seed=spec.seed,
             tell=self.tell,
             frames=script_frames,
+            on_begin=self._keep_to_our_cores,
             on_lead=self._effects.promote,
             reason=spec.reason,
         )
-        self._answer_by(mode)
+        torch.set_num_threads(spec.threads * spec.workers)  # until there is something to divide
+        if spec.index:
+            self._answer_by(OtherWorkersMode(around, spec.lines[0]))
+            return
+        with os.fdopen(cluster.secret_fd) as file:
+            secret = file.read()
+        hello = _hello(cluster, str(torch.__version__))
+        self._answer_by(FirstWorkersMode(around, spec.lines, hello=hello, secret=secret))
 
     def _answer_by(self, mode: AsynchronousMode) -> None:
         """Take hold of the seams, for an asynchronous mode to answer."""
@@ -288,6 +287,21 @@ class Worker:
         self._fields[Field.STATE] = State.FINISHED
         if self.spec.workers > 1 and not self._failed:
             self._wait_for_leader()
+
+
+def _hello(cluster: Cluster, torch: str) -> Hello:
+    """What this box says of itself to others."""
+    from pellucid.wire.session import Hello
+
+    here = cluster.here
+    return Hello(
+        box=here.box,
+        boot=here.nonce,
+        run=cluster.run,
+        pellucid=__version__,
+        torch=torch,
+        python=platform.python_version(),
+    )
 
 
 def _peak_rss() -> int:

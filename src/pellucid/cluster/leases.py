@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from pellucid.cluster.ranges import Ranges
 from pellucid.wire.messages import PassRecord, PassReport
@@ -30,7 +30,7 @@ from pellucid.wire.messages import PassRecord, PassReport
 __all__ = ["EpochQueue", "Granted", "Lease", "PassKey", "Progress"]
 
 PassKey = tuple[int, int]
-KEPT: int = 2  # passes of a loader whose order is kept
+KEPT: Final = 2  # passes of a loader whose order is kept
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -67,7 +67,7 @@ class Crew:
         """
         streams = (spec.stdin_fd, spec.stdout_fd, spec.stderr_fd)
         fds = {spec.board_fd, spec.exchange_fd, spec.events_fd, *streams}
-        fds |= {spec.weights_fd, spec.passes_fd}
+        fds |= {spec.weights_fd, spec.passes_fd, *spec.lines}
         if spec.cluster is not None:
             fds |= {spec.cluster.data_fd, spec.cluster.secret_fd}
         if not spec.leads:

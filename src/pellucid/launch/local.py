@@ -7,9 +7,11 @@ runs no script and imports no torch: while the script trains, it sleeps.
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import signal
+import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -195,6 +197,7 @@ class Run:
         streams = [_duplicate(fd) for fd in (0, 1, 2)]
         shared = _shared_memory(settings)
         cpus = _cpus(settings)
+        lines = _lines(settings)
         self._log.write(0.0, {"event": "start", **_facts(settings, program), "seed": seeds.seed})
         for index in range(settings.workers):
             spec = WorkerSpec(
@@ -225,6 +228,7 @@ class Run:
                 stderr_fd=streams[2],
                 reason=settings.reason(),
                 cluster=None if self._company is None else self._company.cluster(index),
+                lines=[line.fileno() for line in lines[index]],
             )
             gpus = self._box.gpus if settings.device == "cuda" else 0
             environment = worker_environment(os.environ, spec, hash_seed=seeds.hash_seed, gpus=gpus)
@@ -233,6 +237,8 @@ class Run:
         for fd in (exchange, self._events_end, *streams, *shared):
             if fd > STDERR:
                 os.close(fd)
+        for line in itertools.chain.from_iterable(lines):
+            line.close()
         if self._company is not None:
             self._company.hand_over()
 
@@ -401,10 +407,21 @@ def _shared_memory(settings: Settings) -> tuple[int, int]:
     return weights_memory.create(), Table.create(settings.workers)
 
 
+def _lines(settings: Settings) -> list[list[socket.socket]]:
+    """Each worker's sockets to other workers, in stream mode: see [Note: relay]."""
+    lines: list[list[socket.socket]] = [[] for _ in range(settings.workers)]
+    if settings.mode == "stream":
+        for other in lines[1:]:
+            first, second = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            lines[0].append(first)
+            other.append(second)
+    return lines
+
+
 def _cpus(settings: Settings) -> list[list[int]]:
     """The processors of each worker; nothing where they had better not be bound to any."""
     workers = settings.workers
-    if settings.mode == "exact":
+    if settings.mode != "hogwild":  # several boxes may be one machine
         return [[] for _ in range(workers)]
     groups = core_groups(os.sched_getaffinity(0))
     return share_out(groups, workers, settings.threads_per_worker)

@@ -318,7 +318,7 @@ class Supervisor:
     def _look_for_deaths(self, sights: Sequence[Sight]) -> None:
         for worker in list(self.living):
             sight = sights[worker]
-            if sight.state == State.RETIRED:
+            if sight.state == State.RETIRED or self._left_quietly(worker, sight):
                 self._bury(worker, self.leader)
                 continue
             if self._interrupted:
@@ -333,6 +333,14 @@ class Supervisor:
                 self._mourn(worker, sights)
             if self._outcome is not None:
                 return
+
+    def _left_quietly(self, worker: int, sight: Sight) -> bool:
+        """Whether a follower is gone without a word, as by ``os._exit(0)``.
+
+        In lock-step all copies of the script do the same; else it may hold what others wait for.
+        """
+        quiet = sight.exit == 0 and sight.state != State.FINISHED
+        return quiet and worker != self.leader and not self._policy.lockstep
 
     def _is_end(self, worker: int, sight: Sight) -> bool:
         """Whether this exit is the run's: the leader's script has come to its end."""

@@ -187,7 +187,8 @@ def _view(piece: Piece, buffer: Any, start: int) -> torch.Tensor:
 def private_memory(layout: Layout) -> Memory:
     """Arrays of this process alone, on the devices that the layout names; all zeros."""
     if all(array.device == "cpu" for array in layout.arrays):
-        buffers = [mmap.mmap(-1, max(1, array.nbytes)) for array in layout.arrays]
+        # a process that the script forks has a copy, as of any memory
+        buffers = [mmap.mmap(-1, a.nbytes, flags=mmap.MAP_PRIVATE) for a in layout.arrays]
         return views(layout, buffers, [0] * len(buffers))
     arrays = [
         torch.zeros(array.elements, dtype=getattr(torch, array.dtype), device=array.device)

@@ -6,23 +6,21 @@ All calls come from the network's thread, except for `backlog`, which anybody ma
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import socket
 import ssl
 import struct
-import termios
 from typing import TYPE_CHECKING, Final
 
 from pellucid.errors import LinkError, MismatchError, NetworkError, RemoteProtocolError
 from pellucid.transport.channel import Channel, open_channel
 from pellucid.transport.network import Address, PeerStatistics
+from pellucid.transport.pace import Kernel, Pace
 from pellucid.wire.rules import Rule
 from pellucid.wire.session import Event, Role, Session, State
 
 if TYPE_CHECKING:
     from pellucid.transport.identity import Identity
-    from pellucid.transport.pace import Pace
 
 __all__ = ["Connection", "prepare"]
 
@@ -30,11 +28,12 @@ SEND_BYTES: Final = 1 << 20  # handed to the kernel at once
 URGENT_BYTES: Final = 16 << 10  # go without asking the pace
 RECEIVE_BYTES: Final = 2 << 20  # received from one peer before others have their turn
 LINGER_SECONDS: Final = 2.0  # for the last words to be sent, and heard
-UNSENT_BYTES: Final = 256 << 10  # the kernel takes no more than that beyond what is on its way
+UNSENT_BYTES: Final = 64 << 10  # the kernel holds no more than that, at first
 UNANSWERED_SECONDS: Final = 10  # after that a connection is dead
 KEEP_ALIVE: Final = {"TCP_KEEPIDLE": 4, "TCP_KEEPINTVL": 2, "TCP_KEEPCNT": 3}
 TCP_NOTSENT_LOWAT: Final = 25  # linux/tcp.h; not in the module before Python 3.12
-TCP_INFO_RTT: Final = struct.Struct("68xI")  # microseconds, smoothed; linux/tcp.h, tcp_info
+# of struct tcp_info in linux/tcp.h: tcpi_rtt, tcpi_bytes_acked, tcpi_notsent_bytes, tcpi_min_rtt
+TCP_INFO: Final = struct.Struct("=68x I 48x Q 16x I I")
 
 
 def prepare(sock: socket.socket) -> None:
@@ -90,6 +89,7 @@ class Connection:
         self._channel: Channel | None = None  # once the call is answered
         self._until: float | None = None  # by then the last words are heard, or never
         self._is_shut = False
+        self._unsent = UNSENT_BYTES
 
     @property
     def dialled(self) -> bool:
@@ -182,12 +182,26 @@ class Connection:
         if channel.waiting or accepted < sum(map(len, views)):
             self.blocked = True
             self.pace.refused()
+        if not session.backlog:
+            self.pace.idle()
         return bool(accepted and session.backlog)
 
     def _observe(self, now: float) -> None:
-        if self.pace.is_due(now):
-            held = fcntl.ioctl(self.socket, termios.TIOCOUTQ, bytes(4))
-            self.pace.observe(now, int.from_bytes(held, "little"))
+        """Let the pace see what the kernel saw, and the kernel hold what the pace wants it to."""
+        if not self.pace.is_due(now):
+            return
+        kernel = self._kernel()
+        self.pace.observe(now, kernel)
+        if not 0.5 < self.pace.buffer / self._unsent < 2:
+            self._unsent = self.pace.buffer
+            self.socket.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, self._unsent)
+
+    def _kernel(self) -> Kernel:
+        info = self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO.size)
+        round_trip, acknowledged, unsent, least = TCP_INFO.unpack(info)
+        # who has not been answered yet reports a least of all bits
+        least = min(least, round_trip)
+        return Kernel(acknowledged, unsent, round_trip / 1e6, least / 1e6)
 
     def wait(self, now: float) -> float | None:
         """Seconds until it wants to `write` without being told to; None if it does not."""
@@ -224,21 +238,18 @@ class Connection:
 
     def statistics(self, now: float) -> PeerStatistics:
         """A record of this moment."""
+        try:
+            round_trip = self._kernel().round_trip
+        except OSError:
+            round_trip = 0.0  # it is gone
         return PeerStatistics(
             sent=self.sent,
             received=self.received,
             backlog=self.backlog,
             rate=self.pace.rate,
-            round_trip=self._round_trip(),
+            round_trip=round_trip,
             silent=now - self.heard,
         )
-
-    def _round_trip(self) -> float:
-        try:
-            info = self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO_RTT.size)
-        except OSError:
-            return 0.0
-        return float(TCP_INFO_RTT.unpack(info)[0]) / 1e6
 
     def _say_last_words(self) -> None:
         """When all is sent that was to be sent, let the peer know that there is no more."""
@@ -263,6 +274,8 @@ class Connection:
         cause = failure.strerror or str(failure)
         if self._channel is None:
             return self.session.refuse(LinkError(f"nobody answers: {cause}", Rule.LINK))
+        if isinstance(failure, ConnectionResetError | BrokenPipeError):
+            return self.session.ended()  # by its system, which lives, for a process that does not
         return self.session.ended(cause)
 
 

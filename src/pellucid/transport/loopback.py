@@ -84,6 +84,7 @@ class Loopback:
         self._free: dict[tuple[int, int], float] = {}  # when a link has sent all it was given
         self._latest: dict[tuple[int, int], float] = {}  # the latest arrival on a link
         self._boxes: dict[int, LoopbackNetwork] = {}
+        self._untold: list[tuple[int, int]] = []  # (who ended, who could not be told)
         self._coming: list[tuple[float, int, int, int, Event]] = []
         self._order = itertools.count()
 
@@ -115,17 +116,22 @@ class Loopback:
         """Plug all cables in again."""
         for source, target in list(self._links):
             self.set(source, target, cut=False)
+        untold, self._untold = self._untold, []
+        for number, other in untold:  # whoever writes to a process that is no more is told so
+            self._end(number, other)
 
     def crash(self, number: int) -> None:
-        """End a box's process; its peers see their connections end, where cables permit."""
-        network = self._boxes.pop(number)
-        network.gone = True
-        error = LinkError(f"box {number} ended the connection without a word", Rule.END)
+        """End a box's process; its peers see their connections end, once cables permit."""
+        self._boxes.pop(number).gone = True
         for other in self._boxes:
-            link = self.link(number, other)
-            if not link.cut:
-                lost = Lost(number, "its process ended", error)
-                self._arrive(self.now + link.latency, other, number, lost)
+            if self.link(number, other).cut:
+                self._untold.append((number, other))
+            else:
+                self._end(number, other)
+
+    def power_off(self, number: int) -> None:
+        """End a box without a word to anybody."""
+        self._boxes.pop(number).gone = True
 
     def advance(self, now: float) -> None:
         """Let time pass; what arrives until then can be polled."""
@@ -176,6 +182,13 @@ class Loopback:
         if target in self._boxes and not self.link(source, target).cut:
             self._arrive(self.now, target, source, _connected(self._boxes[source]))
             self._arrive(self.now, source, target, _connected(self._boxes[target]))
+
+    def _end(self, number: int, other: int) -> None:
+        """Tell a box that another one's process has ended, unless it was started again."""
+        if number not in self._boxes:
+            error = LinkError(f"box {number} ended the connection without a word", Rule.END)
+            at = self.now + self.link(number, other).latency
+            self._arrive(at, other, number, Lost(number, "its process ended", error))
 
     def _arrive(self, at: float, target: int, source: int, event: Event) -> None:
         heapq.heappush(self._coming, (at, next(self._order), target, source, event))

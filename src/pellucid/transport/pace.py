@@ -3,14 +3,14 @@
 [Note: pace]
 A full link makes everything wait behind everything: heartbeats behind weights, and other people's
 traffic behind ours. So we stay a little below what it carries, by a *head-room*. What it carries
-is seen from what the kernel gets rid of: bytes it took, less those it still holds. The phases are
-those of BBR (Cardwell et al., ACM Queue 14(5), 2016), on top of whatever congestion control
-the system has:
+is seen from what the kernel gets rid of, and a queue from what it holds back and from round trips
+that take longer than they could. The phases are those of BBR (Cardwell et al., ACM Queue 14(5),
+2016), on top of whatever congestion control the system has:
 
     STARTUP  twice what was carried last, until a queue builds up or nothing is gained any more
     STEADY   the measured rate less the head-room
     PROBE    once in a while a quarter more, for a moment: the link may have become faster
-    DRAIN    a quarter less, for a moment: what the probe has queued must go
+    DRAIN    half of it, until the queue that has built up is gone
 
 Bytes are handed out by a token bucket a few milliseconds deep: after a silence there is no burst.
 Pure: the time and what the kernel holds are arguments.
@@ -20,23 +20,24 @@ from __future__ import annotations
 
 import math
 from enum import Enum
-from typing import Final
+from typing import Final, NamedTuple
 
-__all__ = ["Pace", "Phase"]
+__all__ = ["Kernel", "Pace", "Phase"]
 
 HEAD_ROOM: Final = 0.05
-BUCKET_SECONDS: Final = 0.005
+BUCKET_SECONDS: Final = 0.01
 SMALLEST_BUCKET: Final = 16 << 10  # bytes; on a slow link a few packets are not a burst
 FIRST_RATE: Final = 1e6  # bytes/s, of a link nothing is known of
-SLOWEST: Final = 2e3  # bytes/s; below it nothing could be measured any more
-INTERVAL_SECONDS: Final = 0.05  # between two looks, at least
+SLOWEST: Final = 16e3  # bytes/s; below it nothing could be measured any more
+INTERVAL_SECONDS: Final = 0.03  # between two looks, at least
 INTERVAL_BYTES: Final = 32 << 10  # carried between two looks, if they come within ...
 LONGEST_INTERVAL: Final = 0.5
 PROBE_SECONDS: Final = 1.0
-QUEUE_SECONDS: Final = 0.03  # more than the least ever seen is a queue
+QUEUE_SECONDS: Final = 0.02  # of delay, beside that of our own portions, are a queue
 PLATEAU: Final = 3  # intervals of STARTUP without a gain
-GAIN: Final = {"startup": 2.0, "probe": 1.25, "drain": 0.75}
 PIECE_SECONDS: Final = 0.05  # what is urgent waits no longer for a piece to end
+BUFFER_SECONDS: Final = 0.03  # of the link, that the kernel may hold: several buckets
+LARGEST_BUFFER: Final = 4 << 20
 SMALLEST_PIECE: Final = 16 << 10
 LARGEST_PIECE: Final = 1 << 20
 
@@ -48,6 +49,25 @@ class Phase(Enum):
     STEADY = "steady"
     PROBE = "probe"
     DRAIN = "drain"
+
+
+GAIN: Final = {Phase.STARTUP: 2.0, Phase.PROBE: 1.25, Phase.DRAIN: 0.5}
+
+
+class Kernel(NamedTuple):
+    """What the kernel saw of a connection.
+
+    Attributes:
+        acknowledged: bytes the peer has acknowledged so far.
+        unsent: bytes it took and has not sent yet.
+        round_trip: seconds, smoothed.
+        least_round_trip: seconds, of late.
+    """
+
+    acknowledged: int
+    unsent: int
+    round_trip: float
+    least_round_trip: float
 
 
 class Pace:
@@ -71,11 +91,10 @@ class Pace:
         self._filled = now
         self._since = now  # this interval began
         self._probed = now
-        self._taken = 0
-        self._held = 0
-        self._hungry = False  # in this interval, more could have been sent
+        self._acknowledged = 0
+        self._idle = False  # in this interval, there was nothing to send at times
         self._refused = False  # in this interval, the kernel took no more
-        self._least_delay = math.inf
+        self._tolerated = 0.0  # seconds of delay that are not our doing
         self._plateau = 0
 
     @property
@@ -83,48 +102,55 @@ class Pace:
         """Bytes of a frame to send before others may go in between."""
         return int(min(max(self._speed * PIECE_SECONDS, SMALLEST_PIECE), LARGEST_PIECE))
 
+    @property
+    def buffer(self) -> int:
+        """Bytes that the kernel should hold unsent, at most: what we wait for is not far away."""
+        return int(min(max(self._speed * BUFFER_SECONDS, SMALLEST_PIECE), LARGEST_BUFFER))
+
     def allowance(self, now: float) -> int:
         """Bytes that may go now; 0 until it is worth the while."""
         self._fill(now)
-        if self._tokens >= self._depth / 2:
+        if self._tokens >= self._portion:
             return int(self._tokens)
-        self._hungry = True
         return 0
 
     def wait(self, now: float) -> float:
         """Seconds until there is an `allowance`."""
         self._fill(now)
-        return max(self._depth / 2 - self._tokens, 0) / self._speed
+        return max(self._portion - self._tokens, 0) / self._speed
 
     def took(self, count: int) -> None:
         """The kernel took so many bytes; those that are urgent may go without an allowance."""
         self._tokens -= count
-        self._taken += count
 
     def refused(self) -> None:
         """The kernel took less than was offered."""
-        self._refused = self._hungry = True
+        self._refused = True
+
+    def idle(self) -> None:
+        """There was nothing to send: what is carried now says little about the link."""
+        self._idle = True
 
     def is_due(self, now: float) -> bool:
-        """Whether `observe` wants to know what the kernel holds."""
+        """Whether `observe` wants to know what the kernel saw."""
         return now - self._since >= INTERVAL_SECONDS
 
-    def observe(self, now: float, held: int) -> None:
-        """End the interval, if it is long enough, and decide on the next one.
-
-        Args:
-            now: seconds.
-            held: bytes the kernel took and the peer has not acknowledged.
-        """
+    def observe(self, now: float, kernel: Kernel) -> None:
+        """End the interval, if it is long enough, and decide on the next one."""
         seconds = now - self._since
-        carried = self._taken - (held - self._held)
-        if not self.is_due(now) or (carried < INTERVAL_BYTES and seconds < LONGEST_INTERVAL):
+        carried = kernel.acknowledged - self._acknowledged
+        enough = carried >= INTERVAL_BYTES and seconds >= kernel.round_trip
+        if not self.is_due(now) or not (enough or seconds >= LONGEST_INTERVAL):
             return
         sample = max(carried / seconds, SLOWEST)
-        if self._hungry or sample > self.rate:
-            self._decide(sample, now, full=self._is_full(sample, held))
-        self._since, self._taken, self._held = now, 0, held
-        self._hungry = self._refused = False
+        if self._idle:
+            self.rate = max(self.rate, sample)
+        else:
+            self._decide(sample, kernel, now)
+        gain = GAIN.get(self.phase, 1 - self._head_room)
+        self._speed = min(max(gain * self.rate, SLOWEST), self._ceiling)
+        self._since, self._acknowledged = now, kernel.acknowledged
+        self._idle = self._refused = False
 
     def _fill(self, now: float) -> None:
         self._tokens = min(self._tokens + (now - self._filled) * self._speed, self._depth)
@@ -134,32 +160,50 @@ class Pace:
     def _depth(self) -> float:
         return max(self._speed * BUCKET_SECONDS, SMALLEST_BUCKET)
 
-    def _is_full(self, sample: float, held: int) -> bool:
-        """Whether the link has more than it can carry: a queue has built up before it."""
-        delay = held / sample
-        self._least_delay = min(self._least_delay, delay)
-        return self._refused or delay > self._least_delay + QUEUE_SECONDS
+    @property
+    def _portion(self) -> float:
+        """What is worth the while."""
+        return min(self._depth / 2, LARGEST_PIECE)
 
-    def _decide(self, sample: float, now: float, *, full: bool) -> None:
-        if self.phase is Phase.STARTUP:
-            self._start(sample, full=full)
-        elif full:
-            steady = self.phase is Phase.STEADY  # a dip may be a moment's
-            self.rate = (self.rate + sample) / 2 if steady else sample
+    def _decide(self, sample: float, kernel: Kernel, now: float) -> None:
+        """Find the next phase and the rate, after an interval in which there was enough to send."""
+        longer = kernel.round_trip - kernel.least_round_trip
+        self._tolerated = min(self._tolerated, longer)
+        delay = longer - self._tolerated + kernel.unsent / sample
+        queue = delay > QUEUE_SECONDS + 2 * self._depth / sample
+        if self.phase is Phase.DRAIN:
+            self._drain(sample, longer, queue=queue)
+        elif queue or self._refused:
+            dip = self.phase is Phase.STEADY and sample < self.rate  # may be a moment's
+            self.rate = (self.rate + sample) / 2 if dip else sample
             self.phase = Phase.DRAIN
-        elif self.phase is Phase.PROBE and sample > self.rate * (1 + self._head_room):
-            self.rate = sample  # it has become faster: go on
-        elif self.phase is Phase.STEADY and now - self._probed > PROBE_SECONDS:
+        elif self.phase is Phase.STARTUP:
+            self._start(sample)
+        elif self.phase is Phase.PROBE:
+            self._probe(sample)
+        elif now - self._probed > PROBE_SECONDS:
             self.phase = Phase.PROBE
             self._probed = now
-        else:
-            self.phase = Phase.STEADY
-        gain = GAIN.get(self.phase.value, 1 - self._head_room)
-        self._speed = min(max(gain * self.rate, SLOWEST), self._ceiling)
 
-    def _start(self, sample: float, *, full: bool) -> None:
-        gained = sample > 1.25 * self.rate
-        self.rate = sample if full else max(self.rate, sample)
-        self._plateau = 0 if gained or not self._hungry else self._plateau + 1
-        if full or self._plateau == PLATEAU:
-            self.phase = Phase.DRAIN
+    def _drain(self, sample: float, longer: float, *, queue: bool) -> None:
+        if not queue:
+            self.phase = Phase.STEADY
+        elif sample < 1.1 * self._speed and not self._refused:
+            # all that we send is carried, so it is not our queue: the way has become longer
+            self._tolerated = longer
+            self.phase = Phase.STEADY
+        else:
+            self.rate = (self.rate + sample) / 2
+
+    def _start(self, sample: float) -> None:
+        self._plateau = 0 if sample > 1.25 * self.rate else self._plateau + 1
+        self.rate = max(self.rate, sample)
+        if self._plateau == PLATEAU:
+            self.phase = Phase.STEADY
+
+    def _probe(self, sample: float) -> None:
+        self.phase = Phase.STEADY
+        if sample > 1.15 * self.rate:  # there is more, perhaps much more
+            self.phase = Phase.STARTUP
+            self._plateau = 0
+        self.rate = max(self.rate, sample)

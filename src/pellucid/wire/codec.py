@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,9 +36,11 @@ __all__ = ["BLOCK", "Bfloat16", "Codec", "Float32", "Int8", "codec"]
 
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
+Parts = tuple[NDArray[Any], ...]
 
 BLOCK: Final = 1024
-TILE: Final = 1 << 15  # values; two tiles and what is made of them fit 1 MiB
+TILE: Final = 1 << 16  # values; a tile and what is made of it stay in a core's second cache
+ONE_STEP: Final = np.float32(1 / 127)
 TINY: Final = np.float32(1e-30)  # blocks below it are sent as zeros: their scale would not be exact
 LARGE: Final = np.float32(3e38)  # beyond it, rounding could lead to infinity
 
@@ -83,10 +85,10 @@ class Codec(ABC):
         Raises:
             RemoteProtocolError: it has another length, or values that are not finite.
         """
+        parts = self._checked(message, count)
         out = np.empty(count, np.float32)
-        data = self._checked(message, count)
         for begin, end in self._tiles(count):
-            self._decode_tile(data, count, begin, out[begin:end])
+            self._decode_tile(parts, begin, out[begin:end])
         return out
 
     def add(self, message: Buffer, targets: Sequence[Floats], weight: float = 1.0) -> None:
@@ -96,13 +98,13 @@ class Codec(ABC):
             RemoteProtocolError: as `decode` does; nothing is added then.
         """
         count = len(targets[0])
-        data = self._checked(message, count)
-        scratch = np.empty(min(count, self._tile), np.float32)
+        parts = self._checked(message, count)
+        scratch = np.empty(min(count, TILE), np.float32)
         for begin, end in self._tiles(count):
             values = scratch[: end - begin]
-            self._decode_tile(data, count, begin, values)
+            self._decode_tile(parts, begin, values)
             if weight != 1.0:
-                values *= np.float32(weight)
+                np.multiply(values, np.float32(weight), out=values)
             for target in targets:
                 target[begin:end] += values
 
@@ -116,46 +118,50 @@ class Codec(ABC):
     ) -> memoryview:
         count = len(values)
         data = np.empty(self.size(count), np.uint8)
-        scratch = np.empty(min(count, self._tile), np.float32)
+        parts = self._parts(data, count)
+        scratch = np.empty(min(count, TILE), np.float32)
         for begin, end in self._tiles(count):
             tile = scratch[: end - begin]
             if minus is None:
                 tile[:] = values[begin:end]
             else:
                 np.subtract(values[begin:end], minus[begin:end], out=tile)
-            self._encode_tile(tile, data, count, begin)
+            self._encode_tile(tile, parts, begin)
             if residue:
                 values[begin:end] -= tile
             for target in plus:
                 target[begin:end] += tile
         return data.data
 
-    def _checked(self, message: Buffer, count: int) -> Bytes:
-        data = np.frombuffer(message, np.uint8)
+    def _checked(self, message: Buffer, count: int) -> Parts:
+        data: Bytes = np.frombuffer(memoryview(message), np.uint8)
         if len(data) != self.size(count):
             text = f"{count:,} values in {len(data):,} bytes, where they take {self.size(count):,}"
             raise RemoteProtocolError(text, Rule.CODE)
-        self._check(data, count)
-        return data
-
-    @property
-    def _tile(self) -> int:
-        return TILE
+        parts = self._parts(data, count)
+        self._check(parts)
+        return parts
 
     def _tiles(self, count: int) -> Iterator[tuple[int, int]]:
-        for begin in range(0, count, self._tile):
-            yield begin, min(begin + self._tile, count)
+        size = self._tile
+        return ((begin, min(begin + size, count)) for begin in range(0, count, size))
+
+    _tile = TILE
 
     @abstractmethod
-    def _encode_tile(self, tile: Floats, data: Bytes, count: int, begin: int) -> None:
+    def _parts(self, data: Bytes, count: int) -> Parts:
+        """A message's parts: scales, if there are any, and codes."""
+
+    @abstractmethod
+    def _encode_tile(self, tile: Floats, parts: Parts, begin: int) -> None:
         """Code a tile into a message; the tile becomes what the message says."""
 
     @abstractmethod
-    def _decode_tile(self, data: Bytes, count: int, begin: int, out: Floats) -> None:
+    def _decode_tile(self, parts: Parts, begin: int, out: Floats) -> None:
         """What a message says of a tile."""
 
     @abstractmethod
-    def _check(self, data: Bytes, count: int) -> None:
+    def _check(self, parts: Parts) -> None:
         """Raise if a message has values that are not finite."""
 
 
@@ -172,6 +178,7 @@ class Int8(Codec):
             text = f"block = {block}: a block has 256 to 4096 values"
             raise ValueError(text)
         self.block = block
+        self._tile = TILE // block * block
 
     def size(self, count: int) -> int:
         """Bytes of a message: a little more than one a value."""
@@ -180,56 +187,49 @@ class Int8(Codec):
     def _blocks(self, count: int) -> int:
         return -(-count // self.block)
 
-    @property
-    def _tile(self) -> int:
-        return TILE // self.block * self.block
+    def _parts(self, data: Bytes, count: int) -> Parts:
+        end = 4 * self._blocks(count)
+        return data[:end].view("<f4").reshape(-1, 1), data[end:].view(np.int8)
 
-    def _parts(self, data: Bytes, count: int) -> tuple[Floats, NDArray[np.int8]]:
-        scales, values = np.split(data, [4 * self._blocks(count)])
-        return scales.view("<f4"), values.view(np.int8)
-
-    def _encode_tile(self, tile: Floats, data: Bytes, count: int, begin: int) -> None:
-        scales, codes = self._parts(data, count)
-        first, codes = begin // self.block, codes[begin:]
-        for rows in self._rows(tile):
-            size = rows.size
-            row_scales = scales[first : first + len(rows)]
-            self._encode_rows(rows, row_scales, codes[:size].reshape(rows.shape))
-            first, codes = first + len(rows), codes[size:]
+    def _encode_tile(self, tile: Floats, parts: Parts, begin: int) -> None:
+        for first, rows in self._rows(tile, begin):
+            scales = parts[0][first : first + len(rows)]
+            start = first * self.block
+            codes = parts[1][start : start + rows.size].reshape(rows.shape)
+            self._encode_rows(rows, scales, codes)
 
     def _encode_rows(self, rows: Floats, scales: Floats, codes: NDArray[np.int8]) -> None:
-        largest = np.maximum(rows.max(axis=1), -rows.min(axis=1))
-        unfit = ~(largest < LARGE)  # not a number, too
-        if unfit.any():
-            self.held_back += int(unfit.sum())
-            rows[unfit] = largest[unfit] = 0
-        largest[largest < TINY] = 0
-        scales[:] = largest / np.float32(127)
-        inverse = np.divide(127, largest, out=np.zeros_like(largest), where=largest > 0)
-        rows *= inverse[:, None]
+        largest = np.abs(rows).max(axis=1, keepdims=True)
+        if not largest.max() < LARGE:  # not a number, too
+            self._hold_back(rows, largest)
+        np.multiply(largest, ONE_STEP, out=scales)
+        scales[largest < TINY] = 0
+        np.multiply(rows, 127 / np.maximum(largest, TINY), out=rows)
         np.rint(rows, out=rows)
         codes[:] = rows
-        rows *= scales[:, None]
+        np.multiply(rows, scales, out=rows)
 
-    def _decode_tile(self, data: Bytes, count: int, begin: int, out: Floats) -> None:
-        scales, codes = self._parts(data, count)
-        out[:] = codes[begin : begin + len(out)]
+    def _hold_back(self, rows: Floats, largest: Floats) -> None:
+        unfit = ~(largest[:, 0] < LARGE)
+        self.held_back += int(unfit.sum())
+        rows[unfit] = largest[unfit] = 0
+
+    def _decode_tile(self, parts: Parts, begin: int, out: Floats) -> None:
+        np.copyto(out, parts[1][begin : begin + len(out)])
+        for first, rows in self._rows(out, begin):
+            np.multiply(rows, parts[0][first : first + len(rows)], out=rows)
+
+    def _rows(self, tile: Floats, begin: int) -> Iterator[tuple[int, Floats]]:
+        """A tile's blocks, each with its number: the whole ones together, then the rest."""
         first = begin // self.block
-        for rows in self._rows(out):
-            rows *= scales[first : first + len(rows), None]
-            first += len(rows)
-
-    def _rows(self, tile: Floats) -> Iterator[Floats]:
-        """The blocks of a tile: those that are whole together, and the rest if there is one."""
-        whole = len(tile) - len(tile) % self.block
+        whole = len(tile) // self.block
         if whole:
-            yield tile[:whole].reshape(-1, self.block)
-        if whole < len(tile):
-            yield tile[whole:].reshape(1, -1)
+            yield first, tile[: whole * self.block].reshape(whole, self.block)
+        if whole * self.block < len(tile):
+            yield first + whole, tile[whole * self.block :].reshape(1, -1)
 
-    def _check(self, data: Bytes, count: int) -> None:
-        scales, _ = self._parts(data, count)
-        if not ((scales >= 0) & (scales < LARGE / 127)).all():
+    def _check(self, parts: Parts) -> None:
+        if not ((parts[0] >= 0) & (parts[0] < LARGE * ONE_STEP)).all():
             text = "a scale that is negative or not finite"
             raise RemoteProtocolError(text, Rule.CODE)
 
@@ -243,13 +243,25 @@ class _Wide(Codec):
         """Bytes of a message."""
         return np.dtype(self._type).itemsize * count
 
+    def _parts(self, data: Bytes, count: int) -> Parts:  # noqa: ARG002 - there are as many as fit
+        return (data.view(self._type),)
+
     def _fit(self, tile: Floats) -> None:
         """Hold back what is not finite."""
-        if not len(tile) or max(tile.max(), -tile.min()) < LARGE:
+        if np.abs(tile).max() < LARGE:
             return
         unfit = ~(np.abs(tile) < LARGE)
         self.held_back += int(unfit.sum())
         tile[unfit] = 0
+
+    def _check(self, parts: Parts) -> None:
+        for begin, end in self._tiles(len(parts[0])):
+            if not self._is_finite(parts[0][begin:end]):
+                text = "a value that is not finite"
+                raise RemoteProtocolError(text, Rule.CODE)
+
+    @abstractmethod
+    def _is_finite(self, codes: NDArray[Any]) -> bool: ...
 
 
 class Float32(_Wide):
@@ -257,19 +269,15 @@ class Float32(_Wide):
 
     _type = "<f4"
 
-    def _encode_tile(self, tile: Floats, data: Bytes, count: int, begin: int) -> None:
+    def _encode_tile(self, tile: Floats, parts: Parts, begin: int) -> None:
         self._fit(tile)
-        data.view(self._type)[begin : begin + len(tile)] = tile
+        parts[0][begin : begin + len(tile)] = tile
 
-    def _decode_tile(self, data: Bytes, count: int, begin: int, out: Floats) -> None:
-        out[:] = data.view(self._type)[begin : begin + len(out)]
+    def _decode_tile(self, parts: Parts, begin: int, out: Floats) -> None:
+        out[:] = parts[0][begin : begin + len(out)]
 
-    def _check(self, data: Bytes, count: int) -> None:
-        values = data.view(self._type)
-        for begin, end in self._tiles(count):
-            if not np.isfinite(values[begin:end]).all():
-                text = "a value that is not finite"
-                raise RemoteProtocolError(text, Rule.CODE)
+    def _is_finite(self, codes: NDArray[Any]) -> bool:
+        return bool(np.isfinite(codes).all())
 
 
 class Bfloat16(_Wide):
@@ -277,27 +285,24 @@ class Bfloat16(_Wide):
 
     _type = "<u2"
 
-    def _encode_tile(self, tile: Floats, data: Bytes, count: int, begin: int) -> None:
+    def _encode_tile(self, tile: Floats, parts: Parts, begin: int) -> None:
         self._fit(tile)
         bits = tile.view(np.uint32)
         odd = bits >> 16
         odd &= 1
         odd += 0x7FFF
         bits += odd
-        bits &= 0xFFFF0000
-        data.view(self._type)[begin : begin + len(tile)] = bits >> 16
+        np.right_shift(bits, 16, out=odd)
+        parts[0][begin : begin + len(tile)] = odd
+        np.left_shift(odd, 16, out=bits)
 
-    def _decode_tile(self, data: Bytes, count: int, begin: int, out: Floats) -> None:
+    def _decode_tile(self, parts: Parts, begin: int, out: Floats) -> None:
         bits = out.view(np.uint32)
-        bits[:] = data.view(self._type)[begin : begin + len(out)]
+        bits[:] = parts[0][begin : begin + len(out)]
         bits <<= 16
 
-    def _check(self, data: Bytes, count: int) -> None:
-        values = data.view(self._type)
-        for begin, end in self._tiles(count):
-            if ((values[begin:end] & 0x7F80) == 0x7F80).any():
-                text = "a value that is not finite"
-                raise RemoteProtocolError(text, Rule.CODE)
+    def _is_finite(self, codes: NDArray[Any]) -> bool:
+        return not ((codes & 0x7F80) == 0x7F80).any()
 
 
 def codec(name: Literal["int8", "bf16", "fp32"], block: int = BLOCK) -> Codec:

@@ -16,7 +16,7 @@ answered what: so it may be lost, delayed, doubled, or its owner may die, and it
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,11 @@ __all__ = ["SEED", "ContributedChunk", "Pending", "Weights"]
 
 Values = NDArray[np.float32]
 
-SEED: tuple[int, int] = (0, 1)  # the version of the first values of the box that seeds a block
+QUIET: Final = np.float32(2**-21)  # of the largest weight: some units in its last place
+SEED: Final[tuple[int, int]] = (
+    0,
+    1,
+)  # the version of the first values of the box that seeds a block
 
 
 class Pending(NamedTuple):
@@ -112,7 +116,7 @@ class ContributedChunk:
         """
         if self.pending is None:
             delta = self.untold()
-            if delta.any():
+            if self._speaks(delta):
                 values = np.zeros_like(delta)
                 payload = CODECS[code].encode_difference(delta, values)
                 if values.any():
@@ -147,6 +151,14 @@ class ContributedChunk:
         self.th += self.queued
         self.queued = None
         return True
+
+    def _speaks(self, delta: Values) -> bool:
+        """Whether a delta is more than what rounding makes of corrections.
+
+        Otherwise boxes at rest would send each other their rounding errors for ever.
+        """
+        largest = max(delta.max(), -delta.min())
+        return not largest <= QUIET * max(self.base.max(), -self.base.min())
 
     def _settled(self, table: Mapping[int, int]) -> Values | None:
         """The delta that was in flight, if the new weights contain it."""

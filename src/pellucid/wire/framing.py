@@ -144,8 +144,8 @@ class FrameReader:
             raise RemoteProtocolError(text, Rule.PIECES)
         kind, length = HEADER.unpack(body)
         self._check(kind, length)
-        if not length:
-            text = "a long frame of no bytes"
+        if not length or kind == START:
+            text = f"a long frame of no bytes, or of kind {kind}, which cannot be cut"
             raise RemoteProtocolError(text, Rule.PIECES)
         self._long = Frame(kind, _memory(length))
         self._long_rest = self._long.body

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,8 +30,10 @@ __all__ = ["Answer", "Outer", "OwnedChunk"]
 
 Values = NDArray[np.float32]
 
-REFRESH: int = 256  # so many differences, then the values: should two boxes ever round differently
-REMEMBERED: int = 1000  # boxes in the table
+REFRESH: Final = (
+    256  # so many differences, then the values: should two boxes ever round differently
+)
+REMEMBERED: Final = 1000  # boxes in the table
 
 
 @dataclass(frozen=True)
@@ -73,12 +75,14 @@ class OwnedChunk:
         values: G, its own memory.
         version: how new they are.
         table: the latest delta of each boot that is in them.
+        origin: the version that this owner took over.
         outer: momentum.
     """
 
     values: Values
     version: Version
     table: dict[int, int]
+    origin: Version = NEVER
     outer: Outer = field(default_factory=Outer)
     _shown: dict[int, _Shown] = field(default_factory=dict)
     _momentum: Values | None = None

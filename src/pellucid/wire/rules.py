@@ -17,6 +17,7 @@ class Rule(StrEnum):
     HELLO = "hello"  # a hello names box, run and versions, well-formed
     TORCH = "torch"  # both have the same major version of torch
     RUN = "run"  # both belong to the same run
+    NUMBER = "number"  # no two boxes have the same number
     ITSELF = "itself"  # a box does not talk to itself
     KIND = "kind"  # only known kinds of frames, and only when the state allows them
     SIZE = "size"  # no body longer than its kind allows

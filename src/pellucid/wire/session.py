@@ -124,6 +124,7 @@ _MOVES: Final[Mapping[tuple[Role, State, _Kind], _Move]] = {
     (Role.LISTENS, State.OPEN, _Kind.CLOSE): _Move(State.CLOSED, ()),
     (Role.DIALS, State.OPEN, _Kind.CLOSE): _Move(State.CLOSED, ()),
 }
+_MISMATCHES: Final = {Rule.VERSION, Rule.PROOF, Rule.ITSELF, Rule.NUMBER, Rule.RUN, Rule.TORCH}
 _LIMITS: Final = {
     _Kind.GREETING: Kind("greeting", _GREETING.size, urgent=True),
     _Kind.PROOF: Kind("proof", _PROOF_BYTES, urgent=True),
@@ -395,7 +396,8 @@ class Session:
         if not close.rule:
             return Closed(reason)
         text = f"the peer ended the session: {reason}"
-        return Closed(text, LocalProtocolError(text, _printable(close.rule)))
+        blame = MismatchError if close.rule in _MISMATCHES else LocalProtocolError
+        return Closed(text, blame(text, _printable(close.rule)))
 
     def _say(self, kind: _Kind) -> None:
         if kind is _Kind.GREETING:
@@ -469,20 +471,26 @@ def _decode(body: memoryview, type_: type[T], rule: Rule) -> T:
 
 
 def _compare(own: Hello, peer: Hello) -> None:
-    """Raise unless the two can work together."""
-    who = "a visitor" if peer.box == VISITOR else f"box {peer.box}"
+    """Raise unless the two can work together. The text is the same for both sides."""
     if peer.boot == own.boot:
-        text = "this box called itself: the address is its own"
+        text = "a box called itself: the address is its own"
         raise MismatchError(text, Rule.ITSELF)
+    if peer.box == own.box != VISITOR:
+        text = f"two boxes were both given the number {own.box}"
+        raise MismatchError(text, Rule.NUMBER)
     if own.run and peer.run and own.run != peer.run:
-        text = f"{who} belongs to run {_printable(peer.run)!r}, and this box to {own.run!r}"
-        raise MismatchError(text, Rule.RUN)
+        text = f"{_name(peer)} belongs to run {peer.run}, {_name(own)} to run {own.run}"
+        raise MismatchError(_printable(text), Rule.RUN)
     if _major(own.torch) != _major(peer.torch):
         text = (
-            f"{who} has torch {_printable(peer.torch) or 'of no version'}, and this box "
+            f"{_name(peer)} has torch {peer.torch or 'of no version'}, {_name(own)} has torch "
             f"{own.torch or 'of no version'}: install the same major version on both"
         )
-        raise MismatchError(text, Rule.TORCH)
+        raise MismatchError(_printable(text), Rule.TORCH)
+
+
+def _name(hello: Hello) -> str:
+    return "who joins" if hello.box == VISITOR else f"box {hello.box}"
 
 
 def _major(version: str) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Final
 
-from pellucid.sync.hogwild.locks import locked
+from pellucid.sync.hogwild.locks import Lock
 from pellucid.sync.hogwild.table import Column, Table
 from pellucid.sync.shared.dealer import Lease, Opened, PassKey, Role
 from pellucid.transport.board import Board, Field, State
@@ -25,10 +26,24 @@ class BoxDealer:
         board: of the box: says who is dead.
         index: of this worker.
         pause: lets a moment pass, while this worker waits for another; raises to stop it.
+        patience: seconds to wait for a worker that is alive, before it is done without; 0 for ever.
+        now: tells seconds.
     """
 
-    def __init__(self, table: Table, board: Board, index: int, pause: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        table: Table,
+        board: Board,
+        index: int,
+        pause: Callable[[], None],
+        *,
+        patience: float = 0.0,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._patience = patience
+        self._now = now
         self._table = table
+        self._lock = Lock(table.fd)
         self._board = board
         self._index = index
         self._pause = pause
@@ -40,12 +55,15 @@ class BoxDealer:
         self, key: PassKey, order: bytes, batches: int | None, *, trains: bool = False
     ) -> Opened:
         """See `Dealer.open`."""
+        began = self._now()
         while True:
-            with locked(self._table.fd):
+            with self._lock:
                 row = self._row(key)
                 if row is None:
                     row = self._add(key, order, batches, trains=trains)
-                elif row[Column.ROLE] == _TRY and self._is_dead(row[Column.TRIER]):
+                elif row[Column.ROLE] == _TRY and (
+                    self._is_dead(row[Column.TRIER]) or self._is_late(began)
+                ):
                     row[Column.TRIER] = self._index
                 role = row[Column.ROLE]
                 if role != _TRY or row[Column.TRIER] == self._index:
@@ -54,7 +72,7 @@ class BoxDealer:
 
     def decide(self, key: PassKey, *, trains: bool) -> None:
         """See `Dealer.decide`."""
-        with locked(self._table.fd):
+        with self._lock:
             row = self._known(key)
             nature = _TRAIN if trains else _WHOLE
             latest = self._table.row(self._latest[key.loader])
@@ -68,7 +86,7 @@ class BoxDealer:
 
     def take(self, key: PassKey) -> Lease | None:
         """See `Dealer.take`."""
-        with locked(self._table.fd):
+        with self._lock:
             number = self._rows[key]
             row = self._table.row(number)
             batch, total = row[Column.NEXT], row[Column.TOTAL]
@@ -86,15 +104,18 @@ class BoxDealer:
     def finish(self, key: PassKey) -> Lease | None:
         """See `Dealer.finish`."""
         number = self._rows[key]
-        one = range(number, number + 1)
+        began = self._now()
         while True:
-            with locked(self._table.fd):
-                lease = self._take_over(number)
+            with self._lock:
+                lease = self._take_over(number, everybodys=self._is_late(began))
                 if lease is not None:
                     return lease
+                one = range(number, number + 1)
                 others = (w for w in range(self._table.workers) if w != self._index)
                 if not any(self._table.held(w, one) for w in others):
-                    self._table.drop_order(self._table.row(number))
+                    row = self._table.row(number)
+                    row[Column.OVER] = 1
+                    self._table.drop_order(row)
                     return None
             self._pause()
 
@@ -102,7 +123,7 @@ class BoxDealer:
         """See `Dealer.close`."""
         if not undone:
             return
-        with locked(self._table.fd):
+        with self._lock:
             for lease in undone:
                 number = self._rows[lease.key]
                 self._table.hold(self._table.workers, number, lease.index)
@@ -160,30 +181,36 @@ class BoxDealer:
 
     def _has_more(self, number: int) -> bool:
         row = self._table.row(number)
-        if row[Column.TOTAL] < 0 or row[Column.NEXT] < row[Column.TOTAL]:
-            return row[Column.ORDER_BYTES] > 0
-        return self._left(number) is not None
+        if row[Column.OVER]:
+            return False
+        dealt = row[Column.NEXT] >= row[Column.TOTAL] >= 0
+        return not dealt or self._left(number) is not None
 
     # leases of those who will not finish them; the lock is held
 
-    def _left(self, number: int) -> tuple[int, int] | None:
+    def _left(self, number: int, *, everybodys: bool = False) -> tuple[int, int] | None:
         """A lease of a pass that its holder has given back or died with: (holder, batch)."""
         one = range(number, number + 1)
         for worker in range(self._table.workers + 1):
-            if worker == self._table.workers or self._is_dead(worker):
+            gone = worker == self._table.workers or self._is_dead(worker)
+            if gone or (everybodys and worker != self._index):
                 held = self._table.held(worker, one)
                 if held is not None:
                     return worker, held[1]
         return None
 
-    def _take_over(self, number: int) -> Lease | None:
-        left = self._left(number)
+    def _take_over(self, number: int, *, everybodys: bool = False) -> Lease | None:
+        left = self._left(number, everybodys=everybodys)
         if left is None:
             return None
         worker, batch = left
         self._table.hold(self._index, number, batch)
         self._table.drop(worker, number, batch)
         return Lease(self._keys[number], batch)
+
+    def _is_late(self, began: float) -> bool:
+        """Whether this worker has waited too long since."""
+        return bool(self._patience) and self._now() - began > self._patience
 
     def _is_dead(self, worker: int) -> bool:
         return bool(self._board.fields[worker, Field.STATE] == State.DEAD)

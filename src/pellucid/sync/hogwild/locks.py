@@ -7,17 +7,28 @@ Locks by open file description would not do, for the workers have inherited the 
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
 
-__all__ = ["locked"]
+__all__ = ["Lock"]
 
 
-@contextmanager
-def locked(fd: int) -> Iterator[None]:
-    """Hold the lock of a file that the processes share; not for several threads of one."""
-    fcntl.lockf(fd, fcntl.LOCK_EX, 1)
-    try:
-        yield
-    finally:
-        fcntl.lockf(fd, fcntl.LOCK_UN, 1)
+class Lock:
+    """Held within ``with``, by one process at a time; not for several threads of one.
+
+    Args:
+        fd: of a file that the processes share.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def __enter__(self) -> None:
+        fcntl.lockf(self._fd, fcntl.LOCK_EX, 1)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        fcntl.lockf(self._fd, fcntl.LOCK_UN, 1)

@@ -17,6 +17,9 @@ from pellucid.transport.board import Board, Field, Flag
 
 __all__ = ["HogwildMode"]
 
+# enum members cost a lookup by name: too slow for what every step does
+_STOP, _LEADER = int(Flag.STOP), int(Flag.LEADER)
+_STEPS, _SAMPLES, _TRAIN_NS = int(Field.STEPS), int(Field.SAMPLES), int(Field.TRAIN_NS)
 PAUSE: Final = 0.0005  # seconds between two looks, while this worker waits for another
 
 
@@ -33,6 +36,7 @@ class HogwildMode(AsynchronousMode):
         frames: the script's frames, see `Part`.
         on_begin: called when the workers begin to share, before this worker's next batch.
         on_lead: called when this worker has become the leader.
+        patience: seconds to wait for a worker that is alive; 0 for ever.
         reason: why so many workers and threads, for the line at the start.
     """
 
@@ -48,37 +52,37 @@ class HogwildMode(AsynchronousMode):
         frames: Callable[[], Iterator[FrameType]],
         on_begin: Callable[[], None],
         on_lead: Callable[[], None],
+        patience: float = 0.0,
         reason: str = "",
     ) -> None:
         self._board = board
         self._index = index
-        self._mine = board.fields[index]
+        # as plain integers: they are looked at at every step
+        self._mine, self._flags = board.row(index), board.row(board.workers)
         self._on_begin = on_begin
         self._on_lead = on_lead
         self._reason = reason
         self._begun = False
         self._led = index == 0
-        self._weights = BoxWeights(weights_fd, self._leads)
+        weights = BoxWeights(weights_fd, index, self._leads)
         part = Part(index, seed, self._leads, self._begin, tell, frames)
-        dealer = BoxDealer(Table(passes_fd, board.workers), board, index, self._pause)
-        super().__init__(part, dealer, self._weights)
+        table = Table(passes_fd, board.workers)
+        dealer = BoxDealer(table, board, index, self._pause, patience=patience)
+        super().__init__(part, dealer, weights)
 
     def iterate(self, original: Callable[[Any], Iterator[Any]], loader: Any) -> Iterator[Any]:
         """What ``iter(loader)`` gives the script."""
         self._look_up()
         return super().iterate(original, loader)
 
-    def after_step(self, optimizer: Any, *_: Any) -> None:
-        """An optimizer has stepped."""
-        super().after_step(optimizer)
+    def counted(self) -> None:
+        """The counters have changed."""
         self._look_up()
         mine = self._mine
-        mine[Field.STEPS] = self.steps
-        mine[Field.SAMPLES] = self.samples
-        mine[Field.TRAIN_NS] = self.train_ns
+        mine[_STEPS], mine[_SAMPLES], mine[_TRAIN_NS] = self.steps, self.samples, self.train_ns
 
     def _leads(self) -> bool:
-        return bool(self._board.flags[Flag.LEADER] == self._index)
+        return self._flags[_LEADER] == self._index
 
     def _begin(self) -> None:
         """The first training pass: the others may start."""
@@ -94,7 +98,7 @@ class HogwildMode(AsynchronousMode):
 
     def _look_up(self) -> None:
         """What a worker looks at now and then: is it to stop, does it lead?"""
-        if self._board.flags[Flag.STOP]:
+        if self._flags[_STOP]:
             msg = "the run is being stopped"
             raise StoppedError(msg)
         if not self._led and self._leads():

@@ -47,6 +47,7 @@ class Column(IntEnum):
     BEFORE = 7  # batches dealt in earlier passes of the loader, when this one was opened
     ORDER_AT = 8
     ORDER_BYTES = 9
+    OVER = 10  # not 0: all batches are done, and the order is dropped
 
 
 class Table:

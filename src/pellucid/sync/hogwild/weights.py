@@ -11,6 +11,7 @@ enters the next pass: zero, most often; what it loaded, if it loaded something.
 
 from __future__ import annotations
 
+import hashlib
 import mmap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,14 +23,16 @@ from pellucid.errors import LayoutError
 from pellucid.params.flat import Memory, private_memory, views
 from pellucid.params.layout import Layout
 from pellucid.params.memory import WEIGHTS_BYTES
-from pellucid.sync.hogwild.locks import locked
+from pellucid.sync.hogwild.locks import Lock
 from pellucid.sync.shared.dealer import Block
 
 __all__ = ["BoxWeights", "Held"]
 
-ENTRY: Final = 128  # name (64 bytes, hashed), fingerprint (32), start, of one block
+ENTRY: Final = 128  # of one block: its name (64 bytes), fingerprint (32), start and users (8 each)
 ENTRIES: Final = 1 << 16
 _COUNT, _END = 0, 1  # numbers in the header
+_START, _USERS = 96, 104  # bytes in an entry; users are one bit a worker
+_PINNED: Final = 1 << 62  # the bit of a user that is no worker
 _HEADER_BYTES: Final = 4096
 _BLOCKS_START: Final = _HEADER_BYTES + ENTRY * ENTRIES
 
@@ -40,6 +43,7 @@ class Held:
 
     block: Block
     shared: Memory
+    start: int  # of its arrays in the memory
     private: Memory | None = None
     before: list[torch.Tensor] | None = None  # the private arrays when they were made
 
@@ -49,12 +53,15 @@ class BoxWeights:
 
     Args:
         fd: of memory made by `pellucid.params.memory.create`.
+        index: of this worker.
         leads: whether this worker's doings are real, now: only then must it remember, at the cost
             of a further copy, what its weights were between passes.
     """
 
-    def __init__(self, fd: int, leads: Callable[[], bool]) -> None:
+    def __init__(self, fd: int, index: int, leads: Callable[[], bool]) -> None:
         self._fd = fd
+        self._bit = 1 << index
+        self._lock = Lock(fd)
         self._leads = leads
         self._map = mmap.mmap(fd, WEIGHTS_BYTES)
         self._header = memoryview(self._map)[:_HEADER_BYTES].cast("q")
@@ -75,21 +82,19 @@ class BoxWeights:
                 f"Keep the model there (--device cpu), or use --mode exact"
             )
             raise LayoutError(msg)
-        with locked(self._fd):
-            start = self._find(block)
-            new = start is None
-            if start is None:
-                start = self._end()
+        with self._lock:
+            at = self._find(block)
+            start = self._end() if at is None else self._number(at, _START)
             shared = self._memory(flat.layout, start)
-            flat.bind(shared, keep=new)
-            if new:
-                self._publish(block, start)
-        self.held.append(Held(block, shared))
+            flat.bind(shared, keep=at is None)
+            at = self._publish(block, start) if at is None else at
+            self._set_number(at, _USERS, self._number(at, _USERS) | self._bit)
+        self.held.append(Held(block, shared, start))
 
     @torch.no_grad()
     def enter(self, *, keep: bool) -> None:
         """See `Weights.enter`."""
-        self.held = [held for held in self.held if held.block.flat.alive]
+        self._let_go()
         for held in self.held:
             flat = held.block.flat
             flat.mend()
@@ -114,6 +119,13 @@ class BoxWeights:
         """What the script is to see of a block's arrays between passes."""
         return held.shared.arrays
 
+    def pin(self, block: Block) -> None:
+        """Keep a block's memory, also when no worker's script holds the model any more."""
+        with self._lock:
+            at = self._find(block)
+            if at is not None:
+                self._set_number(at, _USERS, self._number(at, _USERS) | _PINNED)
+
     def before_step(self, optimizer: Any) -> None:
         """Nothing: the optimizer writes the shared array."""
 
@@ -126,12 +138,12 @@ class BoxWeights:
         return _HEADER_BYTES + ENTRY * number
 
     def _find(self, block: Block) -> int | None:
-        """Where a block lies, if somebody has it.
+        """The entry of a block, if somebody has it.
 
         Raises:
             LayoutError: another worker's block of this name is of another shape.
         """
-        name = block.name.encode()[:63].ljust(64, b"\0")
+        name = _key(block)
         print_ = bytes.fromhex(block.flat.layout.fingerprint())
         for number in range(self._header[_COUNT]):
             at = self._entry(number)
@@ -144,17 +156,42 @@ class BoxWeights:
                     f"clock, no process id, no unseeded random number decides), or use --workers 1"
                 )
                 raise LayoutError(msg)
-            return int.from_bytes(self._map[at + 96 : at + 104], "little")
+            return at
         return None
 
-    def _publish(self, block: Block, start: int) -> None:
+    def _publish(self, block: Block, start: int) -> int:
         number = self._header[_COUNT]
         at = self._entry(number)
-        self._map[at : at + 64] = block.name.encode()[:63].ljust(64, b"\0")
+        self._map[at : at + 64] = _key(block)
         self._map[at + 64 : at + 96] = bytes.fromhex(block.flat.layout.fingerprint())
-        self._map[at + 96 : at + 104] = start.to_bytes(8, "little")
+        self._set_number(at, _START, start)
         self._header[_END] = start + _paged(block.flat.layout.nbytes)
         self._header[_COUNT] = number + 1  # last: until then, it is not there
+        return at
+
+    def _let_go(self) -> None:
+        """Give back the memory of models that nobody holds any more."""
+        gone = [held for held in self.held if not held.block.flat.alive]
+        if not gone:
+            return
+        self.held = [held for held in self.held if held.block.flat.alive]
+        with self._lock:
+            for held in gone:
+                at = self._find(held.block)
+                if at is None:
+                    continue
+                users = self._number(at, _USERS) & ~self._bit
+                self._set_number(at, _USERS, users)
+                if not users:
+                    self._map[at : at + 64] = bytes(64)
+                    length = _paged(held.block.flat.layout.nbytes)
+                    self._map.madvise(mmap.MADV_REMOVE, self._number(at, _START), length)
+
+    def _number(self, at: int, field: int) -> int:
+        return int.from_bytes(self._map[at + field : at + field + 8], "little")
+
+    def _set_number(self, at: int, field: int, value: int) -> None:
+        self._map[at + field : at + field + 8] = value.to_bytes(8, "little")
 
     def _end(self) -> int:
         return max(self._header[_END], _paged(_BLOCKS_START))
@@ -165,6 +202,11 @@ class BoxWeights:
             starts.append(start)
             start += array.nbytes
         return views(layout, [self._map] * len(starts), starts)
+
+
+def _key(block: Block) -> bytes:
+    """64 bytes for a name of any length."""
+    return hashlib.sha256(block.name.encode()).hexdigest().encode()
 
 
 def _paged(nbytes: int) -> int:

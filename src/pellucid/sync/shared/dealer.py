@@ -13,6 +13,11 @@ itself. What one pass of a loader was, the next ones are taken for without a tri
 
 The batches of a training pass are dealt out one by one as *leases*: first come, first served. A
 lease that its worker did not come to finish is dealt again.
+
+A worker that comes late finds passes of which nothing is left. But scripts go on to use what a loop
+leaves behind (the last loss, a count to divide by), so no pass is quite empty: a worker that got
+nothing gets the pass's first batch to *rehearse* with, on weights that nobody else sees, and what
+it made of them is dropped.
 """
 
 from __future__ import annotations
@@ -47,7 +52,7 @@ class Role(Enum):
     TRY = "try"  # it gets all batches and is to find out what the pass is
     TRAIN = "train"  # it gets those that it takes
     WHOLE = "whole"  # it iterates by itself, and is dealt nothing
-    SPENT = "spent"  # nothing is left: the pass is empty for it
+    SPENT = "spent"  # nothing is left: it rehearses
 
 
 @dataclass(frozen=True)

@@ -50,10 +50,15 @@ def innermost_loop(source: str, line: int, path: str = "") -> Loop | None:
     if found is None:
         return None
     if isinstance(found, ast.While):
-        return Loop(path, found.lineno, f"while {ast.unparse(found.test)}:", "")
-    target, over = ast.unparse(found.target), ast.unparse(found.iter)
-    head = f"for {target} in "
+        return Loop(path, found.lineno, f"while {_text(source, found.test)}:", "")
+    over = _text(source, found.iter)
+    head = f"for {_text(source, found.target)} in "
     return Loop(path, found.lineno, f"{head}{over}:", f"{head}pellucid.share({over}):")
+
+
+def _text(source: str, part: ast.expr) -> str:
+    """A part as the script has it, in one line."""
+    return " ".join((ast.get_source_segment(source, part) or ast.unparse(part)).split())
 
 
 def loop_around(frames: Iterable[FrameType]) -> Loop | None:

@@ -41,7 +41,7 @@ class AsynchronousMode:
     def __init__(self, part: Part, dealer: Dealer, weights: Weights) -> None:
         self.part = part
         self.weights = weights
-        self.passes = Passes(part, dealer, weights)
+        self.passes = Passes(part, dealer, weights, self._batch_done)
         self.steps = 0  # of optimizers
         self.samples = 0  # that entered training forwards and were followed by a step
         self.train_ns = 0  # from the first step to the latest
@@ -49,7 +49,8 @@ class AsynchronousMode:
         self._registry = Registry(weights, self._numbers)
         self._schedulers = Schedulers(self.passes.pace)
         self._inside = False  # a module's call
-        self._rows = 0
+        self._rows = 0  # that entered training forwards since the last step
+        self._optimizers = False  # one has stepped
         self._first_step_ns = 0
         self._told_of_loop = False
 
@@ -71,15 +72,14 @@ class AsynchronousMode:
 
     def call(self, original: Original, module: nn.Module, args: Any, kwargs: Any) -> Any:
         """What ``module(*args, **kwargs)`` gives the script."""
-        if self._inside or self.passes.training is None or not torch.is_grad_enabled():
+        if self._inside or not torch.is_grad_enabled() or not in_script_thread():
             return original(module, *args, **kwargs)
-        if not in_script_thread() or next(module.parameters(), None) is None:
-            return original(module, *args, **kwargs)
-        trial = self.passes.training.trial
-        if trial is not None:
-            trial.note(module)
-        else:
-            self._registry.prepare(module)
+        training = self.passes.training
+        if training is not None and next(module.parameters(), None) is not None:
+            if training.trial is not None:
+                training.trial.note(module)
+            elif self.passes.trains:
+                self._registry.prepare(module)
         if module.training:
             self._rows = max(self._rows, _rows_of(args, kwargs))
         self._inside = True
@@ -102,12 +102,26 @@ class AsynchronousMode:
             self.weights.after_step(optimizer)
         elif not self.passes.changed():
             self._tell_of_loop()
+        self._optimizers = True
+        if not self.passes.rehearses:
+            self._count()
+
+    def _batch_done(self) -> None:
+        """The script asks for another batch: where no optimizer steps, that is a step."""
+        if not self._optimizers and self._rows and not self.passes.rehearses:
+            self._count()
+
+    def _count(self) -> None:
         self.steps += 1
         self.samples += self._rows
         self._rows = 0
         now = time.perf_counter_ns()
         self._first_step_ns = self._first_step_ns or now
         self.train_ns = now - self._first_step_ns
+        self.counted()
+
+    def counted(self) -> None:
+        """The counters have changed: for those who show them."""
 
     def close(self) -> None:
         """The script has ended."""
@@ -153,6 +167,8 @@ class Shared:
         return len(self.items)
 
     def __getattr__(self, name: str) -> Any:
+        if name == "items":  # not there yet: while it is being copied
+            raise AttributeError(name)
         return getattr(self.items, name)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import threading
 import weakref
@@ -21,6 +22,7 @@ from pellucid.sync.shared.sources import (
     ScannedSource,
     Shadows,
     Source,
+    first_batch,
     has_index_batches,
 )
 from pellucid.sync.shared.trial import Trial
@@ -28,12 +30,13 @@ from pellucid.sync.shared.trial import Trial
 __all__ = ["Passes", "in_script_thread"]
 
 Iterate = Callable[[Any], Iterator[Any]]
-ORDERS_KEPT = 2  # of a loader: a lease may be of an earlier pass
+_SCRIPT_THREAD = threading.main_thread().ident
+ORDERS_KEPT = 4  # of the latest passes: a lease may be of an earlier one
 
 
 def in_script_thread() -> bool:
     """Whether this is the thread that trains."""
-    return threading.get_ident() == threading.main_thread().ident
+    return threading.get_ident() == _SCRIPT_THREAD
 
 
 class Passes:
@@ -43,14 +46,22 @@ class Passes:
         part: of this worker in the run.
         dealer: deals out batches.
         weights: keeps the workers' weights together.
+        batch_done: called when the script has done with a batch.
     """
 
-    def __init__(self, part: Part, dealer: Dealer, weights: Weights) -> None:
+    def __init__(
+        self,
+        part: Part,
+        dealer: Dealer,
+        weights: Weights,
+        batch_done: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.batch_done = batch_done
         self.part = part
         self.dealer = dealer
         self.weights = weights
         self.opened = 0  # passes that the script has come by
-        self.training: Pass | None = None  # the training pass, or the one on trial, under way
+        self._training: weakref.ref[Pass] | None = None  # it ends when the script drops it
         self.whole: PassKey | None = None  # a pass that is not dealt, under way
         self._ordinals: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
         self._loaders = itertools.count()
@@ -81,12 +92,15 @@ class Passes:
         )
         key, own = self._next_key(loader), generators.states()
         opened = self.dealer.open(key, deposit(()), None)
-        if opened.role in (Role.WHOLE, Role.SPENT):
-            return self._undealt(key, opened.role, original(loader), loader)
-        begun = Pass(self, key, loader, opened.role)
+        if opened.role is Role.WHOLE:
+            return _Whole(self, key, original(loader), loader)
+        begun = Pass(self, key, loader, opened.role, lambda: first_batch(loader, original))
+        if opened.role is Role.SPENT:
+            return self._begin(begun, None)
         restore_deposit(opened.order, ())
+        take = functools.partial(self.dealer.take, key)
         draws = loader.num_workers == 0
-        source = ScannedSource(lambda: original(loader), begun.take, self.dealer.done, draws=draws)
+        source = ScannedSource(lambda: original(loader), take, self.dealer.done, draws=draws)
         generators.restore(own)
         return self._begin(begun, source)
 
@@ -102,12 +116,13 @@ class Passes:
         length = len(items) if isinstance(items, Sized) else None
         key = self._next_key(shared)
         opened = self.dealer.open(key, b"-", length, trains=True)
+        begun = Pass(self, key, shared, opened.role, lambda: next(iter(items)))
         if opened.role is Role.SPENT:
-            return self._undealt(key, opened.role, iter(()), shared)
-        begun = Pass(self, key, shared, opened.role)
+            return self._begin(begun, None)
+        take = functools.partial(self.dealer.take, key)
         if length is not None and hasattr(items, "__getitem__") and not hasattr(items, "keys"):
-            return self._begin(begun, ItemSource(items, begun.take))
-        return self._begin(begun, ScannedSource(lambda: iter(items), begun.take, self.dealer.done))
+            return self._begin(begun, ItemSource(items, take))
+        return self._begin(begun, ScannedSource(lambda: iter(items), take, self.dealer.done))
 
     def _iterate_indexed(self, original: Iterate, loader: Any) -> Iterator[Any]:
         held = held_by_sampler(loader.batch_sampler)
@@ -117,21 +132,25 @@ class Passes:
         site = self._site(loader)
         trains = self._is_proven(loader, site)
         opened = self.dealer.open(key, deposit(held), length, trains=trains)
-        if opened.role in (Role.WHOLE, Role.SPENT):
-            return self._undealt(key, opened.role, original(loader), loader)
-        begun = Pass(self, key, loader, opened.role, site)
+        if opened.role is Role.WHOLE:
+            return _Whole(self, key, original(loader), loader)
+        begun = Pass(self, key, loader, opened.role, lambda: first_batch(loader, original), site)
+        if opened.role is Role.SPENT:
+            return self._begin(begun, None)
         order = self._orders[key] = Order(loader, opened.order, held)
-        self._orders.pop(PassKey(key.loader, key.number - ORDERS_KEPT), None)
+        while len(self._orders) > ORDERS_KEPT:
+            del self._orders[next(iter(self._orders))]
 
         def orders(wanted: PassKey) -> Order:
-            if wanted not in self._orders:
+            found = self._orders.get(wanted)
+            if found is None:
                 deposited = self.dealer.open(wanted, b"", length).order
-                self._orders[wanted] = Order(loader, deposited, held)
-            return self._orders[wanted]
+                found = self._orders[wanted] = Order(loader, deposited, held)
+            return found
 
         def source() -> Source:
-            shadow = self._shadows.of(loader)
-            made = IndexedSource(shadow, original, orders, begun.take, self.dealer.done)
+            shadow, take = self._shadows.of(loader), functools.partial(self.dealer.take, key)
+            made = IndexedSource(shadow, original, orders, take, self.dealer.done)
             order.restore_held()
             return made
 
@@ -148,23 +167,16 @@ class Passes:
             return False
         return self.training is None or not self.training.handed
 
-    def _begin(self, begun: Pass, source: Source | Callable[[], Source]) -> Iterator[Any]:
-        self.training = begun
+    def _begin(self, begun: Pass, source: Source | Callable[[], Source] | None) -> Iterator[Any]:
+        self._training = weakref.ref(begun)
         streams.within_pass(self.part.seed, begun.key, self.part.number)
-        if begun.role is Role.TRAIN:
+        if begun.role is not Role.TRY:
             self.part.begin()
             self.weights.enter(keep=self.part.leads())
+        if begun.role is Role.SPENT:
+            self.weights.leave()  # to rehearse on a copy of its own
         begun.source = source() if callable(source) else source
         return begun
-
-    def _undealt(
-        self, key: PassKey, role: Role, batches: Iterator[Any], loader: Any
-    ) -> Iterator[Any]:
-        if role is Role.SPENT:
-            self.part.begin()
-            streams.after_pass(self.part.seed, key)
-            return iter(())
-        return _Whole(self, key, batches, loader)
 
     def _next_key(self, loader: Any) -> PassKey:
         try:
@@ -186,13 +198,23 @@ class Passes:
     # what others ask
 
     @property
+    def training(self) -> Pass | None:
+        """The pass that is under way, unless it is everybody's own."""
+        return None if self._training is None else self._training()
+
+    @property
     def trains(self) -> bool:
         """Whether a training pass is under way."""
         return self.training is not None and self.training.role is Role.TRAIN
 
+    @property
+    def rehearses(self) -> bool:
+        """Whether what this worker does is dropped."""
+        return self.training is not None and self.training.role is Role.SPENT
+
     def pace(self) -> Pace | None:
-        """Batches of the training pass's loader so far; None between passes."""
-        if self.training is None or not self.trains:
+        """Batches of the loader that is iterated, so far; None between passes."""
+        if self.training is None:
             return None
         key = self.training.key
         return Pace(self._own.get(key.loader, 0), self.dealer.progress(key))
@@ -231,9 +253,11 @@ class Passes:
 
     def left(self, ended: Pass) -> None:
         """The script has left a pass."""
-        if self.training is ended:
-            self.training = None
-        if ended.role is Role.TRAIN:
+        if self.training in (None, ended):
+            self._training = None
+        if ended.role is Role.SPENT:
+            self.weights.enter(keep=False)
+        if ended.role is not Role.TRY:
             self.weights.leave()
             streams.after_pass(self.part.seed, ended.key)
 
@@ -252,11 +276,18 @@ class Pass:
         key: which one it is.
         loader: what is iterated.
         role: what this worker does with it, at first.
+        first: gives its first batch, to rehearse with.
         site: what is alike in loaders that serve the same purpose.
     """
 
     def __init__(
-        self, passes: Passes, key: PassKey, loader: Any, role: Role, site: Any = None
+        self,
+        passes: Passes,
+        key: PassKey,
+        loader: Any,
+        role: Role,
+        first: Callable[[], Any],
+        site: Any = None,
     ) -> None:
         self.key = key
         self.role = role
@@ -265,13 +296,10 @@ class Pass:
         self.source: Source | None = None
         self._passes = passes
         self._loader = loader
+        self._first = first
         self._site = site
         self._lease: Lease | None = None  # of the batch that the script has in hand
         self._closed = False
-
-    def take(self) -> Lease | None:
-        """The next lease, for the source."""
-        return self._passes.dealer.take(self.key)
 
     def __iter__(self) -> Pass:
         return self
@@ -280,13 +308,17 @@ class Pass:
         return len(self._loader)
 
     def __next__(self) -> Any:
-        if self._closed or self.source is None:
+        if self._closed:
             raise StopIteration
         self._have_done()
         self._prove()
-        item = self.source.next()
+        item: tuple[Lease | None, Any] | None = None
+        if self.source is not None:
+            item = self.source.next()
         if item is None:
             item = self._late()
+        if item is None and not self.handed:
+            item = self._rehearse()
         if item is None:
             self.close(whole=True)
             raise StopIteration
@@ -323,10 +355,24 @@ class Pass:
         if self._lease is not None:
             self._passes.dealer.done(self._lease)
             self._lease = None
+            self._passes.batch_done()  # not after a rehearsal: that had no lease
+
+    def _rehearse(self) -> tuple[None, Any] | None:
+        """Something for a worker that got nothing; see [Note: passes]. None if there is nothing."""
+        if self.role is Role.TRY:
+            return None
+        try:
+            batch = self._first()
+        except StopIteration:
+            return None
+        if self.role is Role.TRAIN:
+            self.role = Role.SPENT
+            self._passes.weights.leave()
+        return None, batch
 
     def _late(self) -> tuple[Lease, Any] | None:
         """What another worker has left undone, when all is dealt."""
-        if self.role is Role.TRY:
+        if self.role is not Role.TRAIN:
             return None
         while (lease := self._passes.dealer.finish(self.key)) is not None:
             assert self.source is not None

@@ -73,6 +73,7 @@ class Registry:
             weakref.WeakKeyDictionary()
         )
         self._owner = WeakIdKeyDictionary()  # tensor: its block
+        self._checked: weakref.WeakKeyDictionary[Any, list[int]] = weakref.WeakKeyDictionary()
         self._unnamed: dict[str, int] = {}
 
     def prepare(self, module: nn.Module) -> None:
@@ -87,6 +88,10 @@ class Registry:
 
     def prepare_step(self, optimizer: Any) -> None:
         """An optimizer is about to step: register what it updates and no block has."""
+        sizes = [len(group["params"]) for group in optimizer.param_groups]
+        if self._checked.get(optimizer) == sizes:
+            return
+        self._checked[optimizer] = sizes
         loose = [
             Holder([f"parameters.{g}.{k}"], p, Kind.TRAINED)
             for g, group in enumerate(optimizer.param_groups)

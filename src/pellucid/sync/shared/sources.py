@@ -20,7 +20,15 @@ from pellucid.sync.shared import generators
 from pellucid.sync.shared.dealer import Lease, PassKey
 from pellucid.sync.shared.order import Order
 
-__all__ = ["IndexedSource", "ItemSource", "ScannedSource", "Shadows", "Source", "has_index_batches"]
+__all__ = [
+    "IndexedSource",
+    "ItemSource",
+    "ScannedSource",
+    "Shadows",
+    "Source",
+    "first_batch",
+    "has_index_batches",
+]
 
 Take = Callable[[], Lease | None]
 
@@ -47,6 +55,23 @@ def has_index_batches(loader: Any) -> bool:
         and not isinstance(loader.dataset, IterableDataset)
         and getattr(loader, "in_order", True)
     )
+
+
+def first_batch(loader: Any, iterate: Callable[[Any], Iterator[Any]]) -> Any:
+    """The first batch of a loader, without starting its processes if that can be.
+
+    Raises:
+        StopIteration: it has none.
+    """
+    if not has_index_batches(loader):
+        return next(iterate(loader))
+    return _fetch(loader, next(iter(loader.batch_sampler)))
+
+
+def _fetch(loader: Any, indices: Any) -> Any:
+    many = getattr(loader.dataset, "__getitems__", None)
+    samples = many(list(indices)) if many else [loader.dataset[i] for i in indices]
+    return loader.collate_fn(samples)
 
 
 class _Sampler:
@@ -129,10 +154,7 @@ class IndexedSource:
         indices = self._orders(lease.key).batch(lease.index)
         if indices is None:
             return None
-        dataset = self._shadow.dataset
-        many = getattr(dataset, "__getitems__", None)
-        samples = many(list(indices)) if many else [dataset[i] for i in indices]
-        return lease, self._shadow.collate_fn(samples)
+        return lease, _fetch(self._shadow, indices)
 
     def _leased(self) -> Iterator[Any]:
         while (lease := self._take()) is not None:

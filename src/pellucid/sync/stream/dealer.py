@@ -15,21 +15,41 @@ from pellucid.sync.shared.dealer import Lease, Opened, PassKey, Role
 from pellucid.sync.stream.engine import Engine
 from pellucid.sync.stream.node import Lease as NodeLease
 
-__all__ = ["ClusterDealer"]
+__all__ = ["BoxPasses", "ClusterDealer"]
+
+
+class BoxPasses:
+    """What the dealers of one box share.
+
+    Attributes:
+        nature: what each loader's passes are, once one worker has found out.
+        within: workers that are in a pass; the node is out of it when all are.
+    """
+
+    def __init__(self) -> None:
+        self.nature: dict[int, Role] = {}
+        self.within: dict[PassKey, set[int]] = {}
 
 
 class ClusterDealer:
-    """See the module.
+    """One worker's; see the module.
 
     Args:
         engine: of this box.
+        worker: whose it is.
+        box: what all dealers of the box share.
         on_take: called whenever the script is about to get a batch.
     """
 
-    def __init__(self, engine: Engine, on_take: Callable[[], None]) -> None:
+    def __init__(
+        self, engine: Engine, worker: int, box: BoxPasses, on_take: Callable[[], None]
+    ) -> None:
         self._engine = engine
+        self._worker = worker
+        self._box = box
         self._on_take = on_take
-        self._nature: dict[int, Role] = {}  # by loader
+        self._nature = box.nature
+        self._held: set[Lease] = set()
         self._trial: _Trial | None = None
         self._ungranted: set[Lease] = set()  # batches of trials that are others' to train on
 
@@ -37,12 +57,16 @@ class ClusterDealer:
         self, key: PassKey, order: bytes, batches: int | None, *, trains: bool = False
     ) -> Opened:
         """See `Dealer.open`."""
+        if not order:  # only to know how the batches of an earlier pass are drawn
+            return Opened(Role.TRAIN, self._order_of(key, batches))
         nature = Role.TRAIN if trains else self._nature.get(key.loader, Role.TRY)
         if nature is Role.WHOLE:
             return Opened(Role.WHOLE)
         agreed = self._engine.ask(lambda node, _: node.open_pass(key, order, batches))
         with self._engine.node() as node:
             spent = node.spent(key)
+            if not spent:
+                self._box.within.setdefault(key, set()).add(self._worker)
         if spent:
             self._nature[key.loader] = Role.TRAIN  # others have trained on it
             return Opened(Role.SPENT)
@@ -77,6 +101,7 @@ class ClusterDealer:
         elif self._trial is not None and self._trial.key == lease.key:
             self._trial.done.append(lease)  # it counts when the trial is decided
         else:
+            self._held.discard(lease)
             with self._engine.node() as node:
                 node.done(_of_node(lease))
 
@@ -86,19 +111,45 @@ class ClusterDealer:
 
     def close(self, key: PassKey, undone: list[Lease]) -> None:
         """See `Dealer.close`."""
-        with self._engine.node() as node:
-            node.give_back(_of_node(lease) for lease in undone if lease not in self._ungranted)
-            node.close(key)
+        back = [lease for lease in undone if lease not in self._ungranted]
         self._ungranted.difference_update(undone)
+        self._held.difference_update(back)
+        with self._engine.node() as node:
+            node.give_back(_of_node(lease) for lease in back)
+            within = self._box.within.get(key, set())
+            within.discard(self._worker)
+            if not within:
+                node.close(key)
+
+    def abandon(self) -> None:
+        """The worker is dead: others may have its batches."""
+        with self._engine.node() as node:
+            node.give_back(_of_node(lease) for lease in self._held)
+        self._held.clear()
+        for key in [key for key, within in self._box.within.items() if self._worker in within]:
+            self.close(key, [])
 
     def progress(self, key: PassKey) -> int:
         """See `Dealer.progress`."""
         with self._engine.node() as node:
             return node.progress(key)
 
+    def _order_of(self, key: PassKey, batches: int | None) -> bytes:
+        with self._engine.node() as node:
+            known = node.order(key)
+        if known is None:
+            known = self._engine.ask(lambda node, _: node.open_pass(key, b"", batches))
+            with self._engine.node() as node:
+                node.close(key)
+        return known
+
     def _next(self, key: PassKey) -> Lease | None:
-        lease = self._engine.ask(lambda node, now: node.take(key, now))
-        return None if lease is None else Lease(PassKey(*lease.key), lease.index)
+        dealt = self._engine.ask(lambda node, now: node.take(key, now))
+        if dealt is None:
+            return None
+        lease = Lease(PassKey(*dealt.key), dealt.index)
+        self._held.add(lease)
+        return lease
 
     def _end_trial(self, key: PassKey, *, counts: bool) -> None:
         trial = self._trial
@@ -107,12 +158,16 @@ class ClusterDealer:
         self._trial = None
         with self._engine.node() as node:
             if counts:
+                back = []
                 for lease in trial.done:
                     node.done(_of_node(lease))
+                self._held.difference_update(trial.done)
             else:
-                node.give_back(_of_node(lease) for lease in trial.granted)
+                back = list(trial.granted)
             if trial.stray is not None:
-                node.give_back([_of_node(trial.stray)])
+                back.append(trial.stray)
+            node.give_back(_of_node(lease) for lease in back)
+            self._held.difference_update(back)
 
 
 class _Trial:

@@ -155,7 +155,8 @@ class Desk:
         """
         rates = self.rates()
         if box not in rates:
-            count = len(self.view.members) if self.view is not None else 1
+            members = () if self.view is None else self.view.members
+            count = max(1, sum(1 for member in members if member.blocks))
             rates[box] = sum(rates.values()) / len(rates) if rates else 1.0
             if len(rates) == 1:
                 return min(1.0, math.pow(count, gain - 1))

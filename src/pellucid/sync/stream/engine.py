@@ -22,6 +22,7 @@ from pellucid.sync.stream.node import WAIT, Node, Note, Wait
 from pellucid.sync.stream.roster import Roster
 from pellucid.transport.network import Connected, Event, Lost, Network, Received, Refused
 from pellucid.wire.messages import decode, encode
+from pellucid.wire.rules import Rule
 
 __all__ = ["Engine"]
 
@@ -40,6 +41,7 @@ class Engine:
         network: what moves its messages; the engine's from now on.
         roster: where the other boxes are.
         tell: ``tell(event, text, **facts)`` says something to the launcher.
+        samples: how many this box has trained on.
         leave: whether the user wants this box to leave the others.
         look_up: called while somebody waits; may raise to end that.
         clock: seconds that do not jump.
@@ -52,6 +54,7 @@ class Engine:
         roster: Roster,
         tell: Callable[..., None],
         *,
+        samples: Callable[[], int],
         leave: Callable[[], bool],
         look_up: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
@@ -60,6 +63,8 @@ class Engine:
         self._network = network
         self._roster = roster
         self._tell = tell
+        self._samples = samples
+        self._counted = 0
         self._leave = leave
         self._look_up = look_up
         self._clock = clock
@@ -144,6 +149,7 @@ class Engine:
         with self._changed:
             if now - self._ticked >= TICK_SECONDS:
                 self._ticked = now
+                self._count()
                 self._node.tick(now)
                 self._send()
                 self._dial(now)
@@ -151,6 +157,11 @@ class Engine:
                 if self._leave():
                     self._node.leave()
             self._changed.notify_all()
+
+    def _count(self) -> None:
+        samples = self._samples()
+        self._node.trained(samples - self._counted)
+        self._counted = samples
 
     def _take(self, event: Event) -> None:
         now = self._clock()
@@ -168,7 +179,8 @@ class Engine:
                     self._node.receive(peer, message, now)
             case Lost(peer, reason, error):
                 self._roster.lost(peer, now)
-                self._node.lost(peer, now, closed=error is None)
+                ended = error is None or error.rule == Rule.END  # its process has, most likely
+                self._node.lost(peer, now, closed=ended)
                 if error is not None:
                     self._say(f"the connection to box {peer} is lost: {reason}")
             case Refused(address, error, dialled):

@@ -504,6 +504,10 @@ class Node:
     def _follow(self, view: View, before: View | None) -> None:
         """All parts take over a view."""
         direct = before is not None and before.id in (view.previous, view.id)
+        if before is not None and not any(
+            member.blocks for member in before.members if member.box != self._desk.box
+        ):
+            self._owning.fold_all(1.0)  # what we did alone was nobody else's work: it counts whole
         for block in self._owning.seeds():
             for chunk in block.chunks:
                 chunk.seed()

@@ -144,7 +144,7 @@ class Owning:
                 self._takeovers[number, chunk].asked = now - self._desk.settings.retry
         elif box == self._desk.box:
             values, table = self._content(block, chunk)
-            self._own(block, chunk, values.copy(), dict(table))
+            self._own(block, chunk, values.copy(), dict(table), version)
         elif not takeover.fetching or now - takeover.asked >= self._desk.settings.retry:
             if not takeover.fetching and fetching[box] >= self._desk.settings.credit:
                 return
@@ -152,10 +152,13 @@ class Owning:
             takeover.fetching, takeover.asked = True, now
             self._desk.send(box, Fetch(self._desk.view.id, number, chunk))  # type: ignore[union-attr]
 
-    def _own(self, block: Block, chunk: int, values: Values, table: dict[int, int]) -> None:
+    def _own(
+        self, block: Block, chunk: int, values: Values, table: dict[int, int], origin: Version
+    ) -> None:
         assert self._desk.view is not None
         version = (self._desk.view.id, 0)
-        block.owned[chunk] = OwnedChunk(values, version, table, self._desk.settings.outer)
+        outer = self._desk.settings.outer
+        block.owned[chunk] = OwnedChunk(values, version, table, origin, outer)
         block.frozen.pop(chunk, None)
         self._takeovers.pop((block.id, chunk), None)
         self._adopt(block, chunk)
@@ -169,7 +172,13 @@ class Owning:
 
     # --- our own deltas
 
-    def fold(self, block: Block, chunk: int) -> None:
+    def fold_all(self, weight: float) -> None:
+        """Exchange all our chunks with ourselves, with a given weight of our deltas."""
+        for block in self._blocks.values():
+            for chunk in block.owned:
+                self.fold(block, chunk, weight)
+
+    def fold(self, block: Block, chunk: int, weight: float | None = None) -> None:
         """Exchange with ourselves: our delta into G, and G into our weights."""
         me, owned, mine = self._desk.me, block.owned[chunk], block.chunks[chunk]
         if me is None or self._desk.membership.view is None:
@@ -178,7 +187,8 @@ class Owning:
             self._adopt(block, chunk)
         pending = mine.prepare(FP32)
         if pending is not None:
-            weight = self._desk.weight(self._desk.box, block.gain_of(chunk))
+            if weight is None:
+                weight = self._desk.weight(self._desk.box, block.gain_of(chunk))
             self.accepted += owned.accept(self._desk.boot, pending.seq, pending.values, weight)
         self._adopt(block, chunk)
 
@@ -209,10 +219,14 @@ class Owning:
             text = f"the chunk has {len(owned.values)} elements, not {push.elements}"
             self._refuse(member, push, text, later=False)
             return
-        if push.have > owned.version:  # another owner went further in the meantime
+        if push.have > owned.version:
+            if owned.version[0] == push.view:  # ours is the newest there can be
+                self._refuse(member, push, "nobody has made that version", later=False)
+                return
+            # another owner went further in the meantime
             block.frozen[push.chunk] = block.owned.pop(push.chunk)
             self._begin(block, push.chunk)
-            self._refuse(member, push, "an older version is here; it is brought up", later=True)
+            self._refuse(member, push, "an older version is here; it is renewed", later=True)
             return
         values = self._read(member, push, payload)
         if values is not None:
@@ -315,7 +329,7 @@ class Owning:
         except RemoteProtocolError as error:
             self._desk.note("refused", peer, f"box {peer} sent weights with {error}")
             return
-        self._own(block, snapshot.chunk, values, dict(snapshot.table))
+        self._own(block, snapshot.chunk, values, dict(snapshot.table), snapshot.version)
 
     def seeds(self) -> Iterator[Block]:
         """Blocks whose first values are ours."""

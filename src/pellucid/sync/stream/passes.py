@@ -97,6 +97,7 @@ class Passes:
         if one is None:
             one = self._own[key] = _Own(order, batches)
             self._retire(key)
+        one.closed = False  # another worker of the box may have left it
         return one.order if one.answered else WAIT
 
     def take(self, key: PassKey, now: float) -> Lease | Wait | None:

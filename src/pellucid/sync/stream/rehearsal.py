@@ -102,6 +102,11 @@ class Rehearsal:
         self.medium.crash(number)
         del self.boxes[number]
 
+    def power_off(self, number: int) -> None:
+        """End a box without a word."""
+        self.medium.power_off(number)
+        del self.boxes[number]
+
     def split(self, *sides: set[int]) -> None:
         """Cut all cables between sides."""
         for at, side in enumerate(sides):

@@ -1,4 +1,4 @@
-"""The weights of one box in the cluster: a box's shared array, which the node exchanges.
+"""The weights of one worker whose box exchanges them with other boxes.
 
 [Note: last look]
 When the leader's script leaves a training pass it is about to evaluate, or to save. What it sees
@@ -9,141 +9,88 @@ which the others' progress is as new as the network brought it.
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import time
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
 
-from pellucid.params.layout import Array, Kind
 from pellucid.sync.hogwild.weights import BoxWeights, Held
 from pellucid.sync.shared.dealer import Block
-from pellucid.sync.stream.blocks import ChunkKind
 from pellucid.sync.stream.engine import Engine
-from pellucid.sync.stream.mirror import Mirror
-from pellucid.sync.stream.node import WAIT
+from pellucid.sync.stream.exchange import BoxExchange, Exchange, describe
 
-__all__ = ["ClusterWeights"]
+__all__ = ["ClusterWeights", "Settling"]
 
 LEAST_SECONDS: Final = 2.0  # the leader settles for so long, at most, ...
 SHARE: Final = 0.1  # ... and this share of the time its pass took
 ROUNDS: Final = 2  # the first gives our deltas; the others' are on their way at the same time
-AVERAGES_LESS: Final = 0.5  # the gain of optimizers that scale by the gradient's size
+SCALED_GAIN: Final = 0.5  # of optimizers that scale by the gradient's size, see 0006-stream.md
 SCALED: Final = ("Adam", "Adagrad", "Adadelta", "Rprop", "RMSprop", "Lamb", "Lion", "Adafactor")
 
 
-@dataclass
-class _Exchanged:
-    """One array that the node exchanges."""
-
-    id: int
-    mirror: Mirror
-    array: int  # its index in the layout
-
-
-class ClusterWeights(BoxWeights):
-    """Keeps the boxes' weights together; see `Weights`.
+class Settling:
+    """The cluster's weights for a last look; see [Note: last look].
 
     Args:
-        fd: memory for the box's weights.
-        leads: whether this worker's doings are real, now.
-        engine: of this box.
+        engine: of the box.
+        exchange: of the box.
         tell: ``tell(event, text)`` says something to the user.
     """
 
     def __init__(
-        self, fd: int, leads: Callable[[], bool], engine: Engine, tell: Callable[[str, str], None]
+        self, engine: Engine, exchange: BoxExchange, tell: Callable[[str, str], None]
     ) -> None:
-        super().__init__(fd, leads)
         self._engine = engine
+        self._exchange = exchange
         self._tell = tell
-        self._exchanged: dict[str, list[_Exchanged]] = {}  # by block
-        self._of_optimizer: weakref.WeakKeyDictionary[Any, tuple[int, list[str]]] = (
-            weakref.WeakKeyDictionary()
-        )
-        self._entered = 0.0
-        self._settled = False
-        self._stepped = True  # since the script got its batch
-        self._told_slow = False
+        self._told = False
+        self._began = 0.0
+        self.done = False
 
-    def register(self, block: Block) -> None:
-        """See `Weights.register`; waits for the cluster's weights, if it has any."""
-        super().register(block)
-        held = self.held[-1]
-        mine = self._exchanged[block.name] = []
-        for number, array in enumerate(held.shared.layout.arrays):
-            if held.shared.arrays[number].is_floating_point():
-                mine.append(self._add(block, held, number, array))
+    def enter(self) -> None:
+        """A pass begins."""
+        self._began = time.monotonic()
 
-    def _add(self, block: Block, held: Held, number: int, array: Array) -> _Exchanged:
-        mirror = Mirror(held.shared.arrays[number])
-        text = f"{block.name}/{number}/{block.flat.layout.fingerprint()}"
-        fingerprint = hashlib.sha256(text.encode()).hexdigest()
-        kinds = [
-            ChunkKind.TRAINED if array.kind_of(chunk) is Kind.TRAINED else ChunkKind.AVERAGED
-            for chunk in range(array.chunks)
-        ]
-        id_ = self._engine.ask(lambda node, _: node.next_block(fingerprint))
-        with self._engine.node() as node:
-            node.add_block(id_, fingerprint, mirror.values, array.chunk, kinds)
-        self._engine.ask(lambda node, _: node.ready(id_) or WAIT)
-        mirror.adopt()
-        return _Exchanged(id_, mirror, number)
+    def leave(self, *, look: bool) -> None:
+        """A pass ends.
 
-    def enter(self, *, keep: bool) -> None:
-        """See `Weights.enter`."""
-        super().enter(keep=keep)
-        self._entered = time.monotonic()
-
-    def leave(self) -> None:
-        """See `Weights.leave` and [Note: last look]."""
+        Args:
+            look: whether somebody will look at the weights: then wait for them, for a while.
+        """
+        self.done = False
         with self._engine.node() as node:
             node.settle()
-        self._settled = self._leads() and self._settle()
-        self._correct(list(self._exchanged))
-        super().leave()
+        if look:
+            limit = LEAST_SECONDS + SHARE * (time.monotonic() - self._began)
+            self.done = self._wait(limit)
+            if not self.done:
+                self._tell_slow(limit)
+        self._exchange.correct()
 
-    def after_step(self, optimizer: Any) -> None:
-        """What others have done meanwhile comes into the weights that were stepped."""
-        self._stepped = True
-        self._correct(self._blocks_of(optimizer))
+    def weights(self, block: str) -> dict[int, torch.Tensor]:
+        """What to look at, by number of the array; empty if it did not come together in time."""
+        if not self.done:
+            return {}
+        return {
+            number: torch.from_numpy(values)
+            for number, values in self._exchange.weights(block).items()
+        }
 
-    def before_batch(self) -> None:
-        """The script is about to get a batch. If it steps by hand, that is a step's end, too."""
-        if not self._stepped:
-            self._correct(list(self._exchanged))
-        self._stepped = False
-
-    def _latest(self, held: Held) -> Sequence[torch.Tensor]:
-        arrays = list(held.shared.arrays)
-        if self._settled:
-            for one in self._exchanged[held.block.name]:
-                with self._engine.node() as node:
-                    values = node.weights(one.id)
-                arrays[one.array] = torch.from_numpy(values)
-        return arrays
-
-    def _settle(self) -> bool:
-        """Collect the weights of all; whether that came to its end in time."""
-        limit = LEAST_SECONDS + SHARE * (time.monotonic() - self._entered)
+    def _wait(self, limit: float) -> bool:
         until = time.monotonic() + limit
         for again in range(ROUNDS):
             if again:
                 with self._engine.node() as node:
                     node.settle()
-            left = until - time.monotonic()
-            if not self._engine.wait_until(lambda node: node.settled, left):
-                self._tell_slow(limit)
+            if not self._engine.wait_until(lambda node: node.settled, until - time.monotonic()):
                 return False
         return True
 
     def _tell_slow(self, limit: float) -> None:
-        if not self._told_slow:
-            self._told_slow = True
+        if not self._told:
+            self._told = True
             self._tell(
                 "notice",
                 f"the weights of all boxes did not come together within {limit:.0f} seconds after "
@@ -151,11 +98,69 @@ class ClusterWeights(BoxWeights):
                 f"progress as far as the network has brought it",
             )
 
-    def _correct(self, blocks: Sequence[str]) -> None:
-        for name in blocks:
-            for one in self._exchanged[name]:
-                with self._engine.node() as node:
-                    one.mirror.correct(functools.partial(node.correct, one.id))
+
+class ClusterWeights(BoxWeights):
+    """Keeps a box's workers on one array, and that in step with other boxes'; see `Weights`.
+
+    Args:
+        fd: memory for the box's weights.
+        index: of this worker.
+        leads: whether this worker's doings are real, now.
+        exchange: of the box.
+        settling: in the box's first worker only, who may lead.
+    """
+
+    def __init__(
+        self,
+        fd: int,
+        index: int,
+        leads: Callable[[], bool],
+        exchange: Exchange,
+        settling: Settling | None = None,
+    ) -> None:
+        super().__init__(fd, index, leads)
+        self._exchange = exchange
+        self._settling = settling
+        self._of_optimizer: weakref.WeakKeyDictionary[Any, tuple[int, list[str]]] = (
+            weakref.WeakKeyDictionary()
+        )
+        self._stepped = True  # since the script got its batch
+
+    def register(self, block: Block) -> None:
+        """See `Weights.register`; waits for the cluster's weights, if it has any."""
+        super().register(block)
+        self.pin(block)
+        self._exchange.add(describe(block.name, block.flat.layout, self.held[-1].start))
+
+    def enter(self, *, keep: bool) -> None:
+        """See `Weights.enter`."""
+        super().enter(keep=keep)
+        if self._settling is not None:
+            self._settling.enter()
+
+    def leave(self) -> None:
+        """See `Weights.leave` and [Note: last look]."""
+        if self._settling is not None:
+            self._settling.leave(look=self._leads())
+        super().leave()
+
+    def after_step(self, optimizer: Any) -> None:
+        """What others have done meanwhile comes into the weights that were stepped."""
+        self._stepped = True
+        self._exchange.correct(self._blocks_of(optimizer))
+
+    def before_batch(self) -> None:
+        """The script is about to get a batch. If it steps by hand, that is a step's end, too."""
+        if not self._stepped:
+            self._exchange.correct()
+        self._stepped = False
+
+    def _latest(self, held: Held) -> Sequence[torch.Tensor]:
+        arrays = list(held.shared.arrays)
+        if self._settling is not None:
+            for number, values in self._settling.weights(held.block.name).items():
+                arrays[number] = values
+        return arrays
 
     def _blocks_of(self, optimizer: Any) -> list[str]:
         """The blocks that hold parameters of an optimizer."""
@@ -169,11 +174,5 @@ class ClusterWeights(BoxWeights):
             ]
             self._of_optimizer[optimizer] = (len(self.held), names)
             if any(kind in type(optimizer).__name__ for kind in SCALED):
-                self._amplify(names)
+                self._exchange.amplify(names, SCALED_GAIN)
         return names
-
-    def _amplify(self, blocks: Sequence[str]) -> None:
-        with self._engine.node() as node:
-            for name in blocks:
-                for one in self._exchanged[name]:
-                    node.amplify(one.id, AVERAGES_LESS)
