@@ -1,7 +1,7 @@
 """Train for some epochs and test after each: an ordinary script, as a user has it.
 
-It says when each epoch began and ended, so that whoever runs it, on however many boxes, can tell
-how long an epoch takes and when an accuracy was reached.
+It says what the time is at each step and test, so that whoever runs it can tell how fast it was
+and when an accuracy was reached. `epochs_ddp.py` is the copy that DistributedDataParallel asks for.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def test(net: nn.Module, images: Tensor, labels: Tensor) -> float:
     return right / len(labels)
 
 
-def main() -> None:
+def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser()
     parser.add_argument("net", choices=["lenet", "alexnet"])
     parser.add_argument("--epochs", type=int, default=3)
@@ -42,38 +42,48 @@ def main() -> None:
     parser.add_argument("--optimizer", choices=["sgd", "adam"], default="sgd")
     parser.add_argument("--mnist", metavar="DIR")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--pause", type=float, default=0.0, help="seconds to sleep at each step")
+    parser.add_argument("--no-tests", action="store_true", help="do not test after an epoch")
     parser.add_argument("--save", metavar="FILE")
-    args = parser.parse_args()
+    return parser
 
-    torch.manual_seed(args.seed)
-    tests = None
-    if args.net == "lenet":
-        dataset = digits(args.mnist)
-        if args.mnist:
-            tests = digits(args.mnist, "t10k").tensors
-        if args.images:
-            dataset = TensorDataset(*dataset[: args.images])
-        net = LeNet()
-    else:
-        dataset, net = large_photos(args.images or 512), AlexNet()
+
+def training_data(args: argparse.Namespace) -> TensorDataset:
+    if args.net == "alexnet":
+        return large_photos(args.images or 512)
+    dataset = digits(args.mnist)
+    return TensorDataset(*dataset[: args.images]) if args.images else dataset
+
+
+def optimizer_for(net: nn.Module, args: argparse.Namespace) -> torch.optim.Optimizer:
     if args.optimizer == "sgd":
-        optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
-    else:
-        optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
+        return torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
+    return torch.optim.Adam(net.parameters(), lr=1e-3)
+
+
+def main() -> None:
+    args = arguments().parse_args()
+    torch.manual_seed(args.seed)
+    dataset = training_data(args)
+    tests = digits(args.mnist, "t10k").tensors if args.mnist and not args.no_tests else None
+    net = LeNet() if args.net == "lenet" else AlexNet()
+    optimizer = optimizer_for(net, args)
     loader = DataLoader(dataset, args.batch_size, shuffle=True)
 
     for epoch in range(args.epochs):
-        print(f"begin {epoch} {time.time():.3f}", flush=True)
-        steps = 0
+        samples = 0
         for images, labels in loader:
             optimizer.zero_grad()
             F.cross_entropy(net(images), labels).backward()
             optimizer.step()
-            steps += 1
-        print(f"end {epoch} {time.time():.3f} {len(dataset)} {steps}", flush=True)
+            samples += len(images)
+            print(f"samples {time.time():.3f} {len(images)}", flush=True)
+            if args.pause:
+                time.sleep(args.pause)
+        print(f"epoch {time.time():.3f} {epoch} {samples}", flush=True)
         if tests is not None:
             accuracy = test(net, *tests)
-            print(f"accuracy {epoch} {time.time():.3f} {accuracy:.4f}", flush=True)
+            print(f"accuracy {time.time():.3f} {epoch} {accuracy:.4f}", flush=True)
     if args.save:
         torch.save(net.state_dict(), args.save)
 

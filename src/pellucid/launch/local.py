@@ -375,6 +375,9 @@ class Run:
                 self._say("error", self._company.failed(self._run_dir.path))
         self._log.write(self._elapsed(), {"event": "end", "code": code, "text": summary})
         self._log.close()
+        if self._log.trouble:
+            text = f"the records in {self._run_dir.path} are not complete: {self._log.trouble}"
+            self._console.say(text)
         if code == 0 or self._meters.latest[leader].steps:
             self._console.say(summary)
             if self._settings.profile:
