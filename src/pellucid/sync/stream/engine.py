@@ -2,8 +2,8 @@
 
 [Note: engine]
 The node (see [Note: node]) knows no I/O, the network (see `Network`) no protocol. The engine's
-thread carries messages between them, and lets the node know the time. The thread that trains talks to
-the node too, under the same lock: what it asks for is mostly there already, so it does not wait
+thread carries messages between them, and tells the node the time. The thread that trains talks
+to the node too, under the same lock: what it asks for is mostly there already, so it does not wait
 for the network. Where it must (at the very start, for weights and for the first batches, and
 when the box is cut off from the others) it waits in `ask`, which looks up now and then whether
 the run is being stopped.
@@ -47,7 +47,7 @@ class Engine:
         clock: seconds that do not jump.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - it joins so many parts
         self,
         node: Node,
         network: Network,

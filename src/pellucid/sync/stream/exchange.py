@@ -1,7 +1,7 @@
 """A box's weights, as its node exchanges them with other boxes'.
 
-The arrays lie in the memory that the workers of the box share. The node works on them whether or not
-the first worker's script, in whose process it lives, has the model at the time.
+The arrays lie in the memory that the workers of the box share. The node works on them whether or
+not the first worker's script, in whose process it lives, has the model at the time.
 """
 
 from __future__ import annotations
