@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset, Subset, TensorDataset
 
-from pellucid.sync.exact import generators
+from pellucid.sync.shared import generators
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,8 @@ from typing import Any, Final
 
 import click
 
-from pellucid.cli.run import USAGE, run
+from pellucid.cli.option import USAGE
+from pellucid.cli.run import run
 from pellucid.errors import PellucidError, SettingsError
 
 __all__ = ["caffe"]

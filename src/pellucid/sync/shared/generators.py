@@ -16,7 +16,16 @@ import msgspec
 import numpy as np
 import torch
 
-__all__ = ["States", "decode_states", "encode_states", "held_by", "restore", "states"]
+__all__ = [
+    "States",
+    "decode_states",
+    "encode_states",
+    "held_by",
+    "is_counters",
+    "restore",
+    "same",
+    "states",
+]
 
 States = tuple[Any, ...]
 
@@ -97,6 +106,10 @@ class _Counters:
     def __init__(self, owner: Any) -> None:
         self._owner = owner
 
+    def belong_to(self, owners: tuple[Any, ...]) -> bool:
+        """Whether these are the counters of one of these objects."""
+        return any(self._owner is owner for owner in owners)
+
     def get(self) -> dict[str, Any]:
         """Their values now."""
         if isinstance(self._owner, FunctionType):
@@ -118,6 +131,11 @@ class _Counters:
     def _cells(self) -> dict[str, Any]:
         owner = self._owner
         return dict(zip(owner.__code__.co_freevars, owner.__closure__ or (), strict=True))
+
+
+def is_counters(held: Any) -> bool:
+    """Whether something that `held_by` found is an object's counters, not a generator."""
+    return isinstance(held, _Counters)
 
 
 def held_by(owner: Any, limit: int = 300) -> tuple[Any, ...]:
