@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
-from machine import commit, machine  # type: ignore[import-not-found] # beside this file
+from machine import commit, machine
 from torch import Tensor, nn
 
 from pellucid.caffe.net import Net

@@ -17,7 +17,7 @@ from pellucid.launch.supervisor import Sight
 from pellucid.settings import WorkerSpec
 from pellucid.transport.board import Board, Field
 
-__all__ = ["WORKER_COMMAND", "Crew", "is_stopped"]
+__all__ = ["WORKER_COMMAND", "Crew", "catches", "is_stopped"]
 
 WORKER_COMMAND: Final = [
     sys.executable,
