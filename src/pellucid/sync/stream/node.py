@@ -327,6 +327,14 @@ class Node:
         """Batches that were taken and will not be trained on here: others may have them."""
         self._passes.give_back(leases)
 
+    def ask_again(self, key: PassKey) -> None:
+        """A pass that was used up may be so no longer: somebody died."""
+        self._passes.ask_again(key)
+
+    def outstanding(self, key: PassKey) -> int:
+        """Batches of a pass that are dealt and not known to be done; the steward knows, else 0."""
+        return self._steward.outstanding(key)
+
     def spent(self, key: PassKey) -> bool:
         """Whether an opened pass is used up, as it is for a box that comes late."""
         return self._passes.spent(key)
@@ -339,6 +347,7 @@ class Node:
             batches: how many there were, if it came to its end and that was not known before.
         """
         self._passes.close(key, batches)
+        self._beaten = float("-inf")  # what we have done is to be known soon
 
     def progress(self, key: PassKey) -> int:
         """Batches of the loader begun so far by all boxes, in all passes."""
