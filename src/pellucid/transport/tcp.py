@@ -148,12 +148,16 @@ class TcpNetwork:
             event = self._events.get(timeout=timeout) if timeout > 0 else self._events.get_nowait()
             while True:
                 if isinstance(event, Exception):
+                    if events:  # first these
+                        self._events.put(event)
+                        break
                     text = f"the network's thread failed: {event!r}. This is a defect of pellucid"
                     raise NetworkError(text) from event
                 events.append(event)
                 event = self._events.get_nowait()
         except queue.Empty:
-            self._count_read(sum(len(e.body) for e in events if isinstance(e, Received)))
+            pass
+        self._count_read(sum(len(e.body) for e in events if isinstance(e, Received)))
         return events
 
     def connect(self, address: Address) -> None:
@@ -249,8 +253,8 @@ class TcpNetwork:
         """Tell what happened on a connection, and watch for what may happen next."""
         for event in events:
             if isinstance(event, Frame):
-                assert connection.peer is not None
-                self._tell(Received(connection.peer, event.kind, event.body))
+                if connection.peer is not None:  # not what comes on a spare connection
+                    self._tell(Received(connection.peer, event.kind, event.body))
             elif isinstance(event, wire.Opened):
                 self._open(connection, event.hello)
             else:
