@@ -280,6 +280,8 @@ class Connection:
         cause = failure.strerror or str(failure)
         if self._channel is None:
             return self.session.refuse(LinkError(f"nobody answers: {cause}", Rule.LINK))
+        if isinstance(failure, ConnectionResetError | BrokenPipeError):
+            return self.session.ended()  # by its system, which lives, for a process that does not
         return self.session.ended(cause)
 
 

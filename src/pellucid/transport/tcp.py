@@ -87,6 +87,9 @@ class TcpNetwork:
         self._pace = pace
         self._clock = clock
         self._listener = _listen(listen) if listen is not None else None
+        self.address: Address = ("", 0)  # where it listens; the port is 0 if it does not
+        if self._listener is not None:
+            self.address = self._listener.getsockname()[:2]
         self._hello = structs.replace(hello, port=self.address[1])
         self._attempts = 0
         self._visitors = 0
@@ -112,14 +115,6 @@ class TcpNetwork:
         self._thread.start()
 
     # called by other threads
-
-    @property
-    def address(self) -> Address:
-        """Where it listens; the port is 0 if it does not."""
-        if self._listener is None:
-            return "", 0
-        host, port = self._listener.getsockname()[:2]
-        return host, port
 
     def send(self, peer: int, kind: int, buffers: Sequence[Buffer]) -> None:
         """Queue one frame; see `Network`."""

@@ -22,6 +22,7 @@ class Rule(StrEnum):
     KIND = "kind"  # only known kinds of frames, and only when the state allows them
     SIZE = "size"  # no body longer than its kind allows
     PIECES = "pieces"  # pieces follow a start, one frame at a time, and no more than it said
+    BODY = "body"  # what a message says is well-formed, within ranges, and makes sense
     CODE = "code"  # coded values have the length they must have, and are finite
     CLOSE = "close"  # a close says why, well-formed
     TIME = "time"  # a connection is open within a few seconds
