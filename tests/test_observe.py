@@ -290,3 +290,11 @@ def test_events_are_kept_with_their_time(tmp_path: Path) -> None:
         {"time": 1.235, "event": "plan", "text": "né"},
         {"time": 2.0, "event": "end"},
     ]
+
+
+def test_a_full_disk_ends_the_log_and_not_the_run() -> None:
+    log = EventLog(Path("/dev/full"))
+    log.write(0.0, {"event": "start"})
+    log.write(1.0, {"event": "end"})
+    log.close()
+    assert "No space left" in log.trouble

@@ -7,6 +7,11 @@ PellucidError                  base: the message names object, cause and remedy
 │   ├── DivergenceError        the workers' copies of the script took different paths
 │   └── StoppedError           the run is being stopped; raised to unwind a waiting worker
 ├── LayoutError                a model cannot lie in flat arrays, or is another than elsewhere
+├── NetworkError               boxes could not talk to each other; `rule` names what was broken
+│   ├── LocalProtocolError     this box broke a rule of the protocol
+│   ├── RemoteProtocolError    the peer broke a rule of the protocol
+│   ├── MismatchError          the peer keeps the rules, and is not one to work with
+│   └── LinkError              the network itself: nobody answers, it broke, it ended
 └── UnsupportedError           the script uses something the mode cannot work with
 """
 
@@ -17,7 +22,12 @@ __all__ = [
     "ExchangeError",
     "LaunchError",
     "LayoutError",
+    "LinkError",
+    "LocalProtocolError",
+    "MismatchError",
+    "NetworkError",
     "PellucidError",
+    "RemoteProtocolError",
     "SettingsError",
     "StoppedError",
     "UnsupportedError",
@@ -50,6 +60,35 @@ class StoppedError(ExchangeError):
 
 class LayoutError(PellucidError):
     """A model cannot lie in flat arrays, or workers that share one have different models."""
+
+
+class NetworkError(PellucidError):
+    """Boxes could not talk to each other.
+
+    Args:
+        text: for the user.
+        rule: the rule of the protocol that was broken, as docs/protocol.md names it.
+    """
+
+    def __init__(self, text: str, rule: str = "") -> None:
+        super().__init__(text)
+        self.rule = rule
+
+
+class LocalProtocolError(NetworkError):
+    """This box broke a rule of the protocol, or asked for something that would."""
+
+
+class RemoteProtocolError(NetworkError):
+    """The peer broke a rule of the protocol."""
+
+
+class MismatchError(NetworkError):
+    """Both sides keep the rules, but cannot work together: version, secret, torch, run."""
+
+
+class LinkError(NetworkError):
+    """The network failed: nobody answers, the connection broke, or ended without a word."""
 
 
 class UnsupportedError(PellucidError):

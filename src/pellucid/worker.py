@@ -15,6 +15,7 @@ import ctypes
 import faulthandler
 import json
 import os
+import platform
 import re
 import signal
 import sys
@@ -24,6 +25,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from pellucid import __version__
 from pellucid.errors import DivergenceError, ExchangeError, StoppedError
 from pellucid.intercept.callers import script_frames
 from pellucid.intercept.functions import patch_functions
@@ -33,11 +35,14 @@ from pellucid.intercept.patch import Patches
 from pellucid.intercept.seeds import patch_entropy
 from pellucid.intercept.side_effects import RealStreams, SideEffects
 from pellucid.script.execute import execute
-from pellucid.settings import WORKER_VARIABLE, WorkerSpec
+from pellucid.settings import ALLOCATOR, WORKER_VARIABLE, WorkerSpec
 from pellucid.transport.board import Board, Field, Flag, State
 
 if TYPE_CHECKING:
+    from pellucid.settings import Cluster
+    from pellucid.sync.shared.mode import AsynchronousMode
     from pellucid.transport.shared_memory import Group
+    from pellucid.wire.session import Hello
 
 __all__ = ["main"]
 
@@ -65,13 +70,19 @@ class Worker:
             spec.run_dir,
             self.board,
             spec.index,
-            streams if spec.index else None,
+            None if spec.leads else streams,
             same=spec.mode == "exact",
+            follows=spec.index > 0,
         )
         self._close: Callable[[], None] = lambda: None  # the mode's work, at the script's end
         self._failed = False  # the script raised: the launcher decides what that means
         self._ended = threading.Event()
         self._watcher: threading.Thread | None = None
+
+    @property
+    def _together(self) -> bool:
+        """Whether there are other workers, or other boxes that may come."""
+        return self.spec.workers > 1 or self.spec.cluster is not None
 
     def tell(self, event: str, text: str, **facts: Any) -> None:
         """Say something to the launcher, who tells the user."""
@@ -85,8 +96,12 @@ class Worker:
 
         torch.set_num_threads(self.spec.threads)
         atexit.register(self._end)  # the first to be registered is the last to be called
-        if self.spec.workers > 1:
-            install = {"exact": self._install_exact, "hogwild": self._install_hogwild}
+        if self._together:
+            install = {
+                "exact": self._install_exact,
+                "hogwild": self._install_hogwild,
+                "stream": self._install_stream,
+            }
             install[self.spec.mode]()
             # a process that the script forks trains by itself, if at all
             os.register_at_fork(after_in_child=self._patches.undo)
@@ -96,7 +111,7 @@ class Worker:
         while self.spec.index and not self.board.flags[Flag.GO]:
             time.sleep(0.005)
         self._fields[Field.STATE] = State.RUNNING
-        if self.spec.workers > 1:
+        if self._together:
             self._effects.install()
         self._watch()
         record = Path(self.spec.run_dir) / f"worker-{self.spec.index}.traceback"
@@ -144,7 +159,6 @@ class Worker:
     def _install_hogwild(self) -> None:
         """Take hold of the seams, for hogwild mode to answer."""
         import torch
-        from torch.optim import optimizer
 
         from pellucid.sync.hogwild.mode import HogwildMode
 
@@ -162,9 +176,44 @@ class Worker:
             patience=spec.stall_after,
             reason=spec.reason,
         )
-        self._close = mode.close
         torch.set_num_threads(spec.threads * spec.workers)  # until there is something to divide
-        patch_entropy(self._patches, spec.seed)
+        self._answer_by(mode)
+
+    def _install_stream(self) -> None:
+        """Take hold of the seams, for stream mode to answer."""
+        import torch
+
+        from pellucid.sync.stream.mode import FirstWorkersMode, OtherWorkersMode, Surroundings
+
+        spec, cluster = self.spec, self.spec.cluster
+        assert cluster is not None  # the launcher gives one to each worker of this mode
+        around = Surroundings(
+            self.board,
+            spec.index,
+            cluster,
+            weights_fd=spec.weights_fd,
+            seed=spec.seed,
+            tell=self.tell,
+            frames=script_frames,
+            on_begin=self._keep_to_our_cores,
+            on_lead=self._effects.promote,
+            reason=spec.reason,
+        )
+        torch.set_num_threads(spec.threads * spec.workers)  # until there is something to divide
+        if spec.index:
+            self._answer_by(OtherWorkersMode(around, spec.lines[0]))
+            return
+        with os.fdopen(cluster.secret_fd) as file:
+            secret = file.read()
+        hello = _hello(cluster, str(torch.__version__))
+        self._answer_by(FirstWorkersMode(around, spec.lines, hello=hello, secret=secret))
+
+    def _answer_by(self, mode: AsynchronousMode) -> None:
+        """Take hold of the seams, for an asynchronous mode to answer."""
+        from torch.optim import optimizer
+
+        self._close = mode.close
+        patch_entropy(self._patches, self.spec.seed)
         patch_loaders(self._patches, mode.iterate)
         patch_modules(self._patches, mode.call)
         patch_functions(self._patches, mode.seams())
@@ -236,8 +285,23 @@ class Worker:
         self._close()
         sys.stdout.flush()
         self._fields[Field.STATE] = State.FINISHED
-        if self.spec.workers > 1 and not self._failed:
+        if self.spec.workers > 1 and self.spec.cluster is None and not self._failed:
             self._wait_for_leader()
+
+
+def _hello(cluster: Cluster, torch: str) -> Hello:
+    """What this box says of itself to others."""
+    from pellucid.wire.session import Hello
+
+    here = cluster.here
+    return Hello(
+        box=here.box,
+        boot=here.nonce,
+        run=cluster.run,
+        pellucid=__version__,
+        torch=torch,
+        python=platform.python_version(),
+    )
 
 
 def _peak_rss() -> int:
@@ -275,6 +339,9 @@ def main() -> None:
     """Run as ``python -m pellucid.worker``, by the launcher only."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     spec = WorkerSpec.load(os.environ.pop(WORKER_VARIABLE))
+    for name, value in ALLOCATOR.items():
+        if os.environ.get(name) == value:  # not the script's, nor its children's
+            del os.environ[name]
     Worker(spec).run()
 
 

@@ -32,6 +32,7 @@ class SideEffects:
         index: of this worker.
         real: of a follower: descriptors of the run's real streams; None for the leader.
         same: whether all workers' copies of the script do the same.
+        follows: of a follower: whether the leader is on this box.
     """
 
     def __init__(
@@ -42,8 +43,9 @@ class SideEffects:
         real: RealStreams | None = None,
         *,
         same: bool = True,
+        follows: bool = True,
     ) -> None:
-        self._leadership = Leadership(board, index, self.promote)
+        self._leadership = Leadership(board, index, self.promote, follows=follows)
         self._leadership.leads = real is None
         self._files: LeaderFiles | FollowerFiles
         if real is None:

@@ -124,6 +124,24 @@ class Words:
             f"(--stall-after). {_listed(waiting).capitalize()} waiting for:{_places(places)}"
         )
 
+    def box_ends(self) -> str:
+        """The worker that talks to the other boxes is gone."""
+        return (
+            ". It was the one that talks to the other boxes, so this box ends; the others notice, "
+            "and go on without it. To come back: `pellucid join`"
+        )
+
+    def leaves(self) -> str:
+        """The user wants this box out."""
+        return "this box leaves the run, the others go on; interrupt again not to wait for that"
+
+    def over(self, box: int, code: int) -> str:
+        """The script has come to its end elsewhere."""
+        if code < 0:
+            return f"the run was ended on box {box}, by {signal_name(-code)}"
+        how = "" if code == 0 else f", with exit code {code}: see what it says there"
+        return f"the run has ended on box {box}{how}"
+
     def goes_on_interrupted(self) -> str:
         """The script has caught an interrupt."""
         return (

@@ -68,6 +68,7 @@ class Progress:
         share: share of the time in exchange so far, 0 to 1.
         alive: workers that are not dead.
         workers: workers there were at the start.
+        others: what is to be said of other boxes.
     """
 
     step: int
@@ -75,12 +76,14 @@ class Progress:
     share: float
     alive: int
     workers: int
+    others: tuple[str, ...] = ()
 
     def parts(self) -> list[str]:
         """The status in words, most wanted first."""
         rate = [f"{self.rate:,.0f} samples/s"] if self.rate else []  # there is none at first
         share = [f"{self.share:.0%} in exchange"] if self.workers > 1 else []
-        return [*rate, f"step {self.step:,}", *share, f"{self.alive} of {self.workers} workers"]
+        workers = f"{self.alive} of {self.workers} workers"
+        return [*rate, f"step {self.step:,}", *share, workers, *self.others]
 
 
 class Meters:
@@ -114,7 +117,7 @@ class Meters:
         since = [r.since(self._first.get(w, Reading())) for w, r in enumerate(self.latest)]
         return since if all(r.train_ns for r in since) else self.latest
 
-    def progress(self, leader: int, alive: int) -> Progress:
+    def progress(self, leader: int, alive: int, others: Sequence[str] = ()) -> Progress:
         """The status now."""
         reading = self.latest[leader]
         return Progress(
@@ -123,6 +126,7 @@ class Meters:
             share=exchange_share(self.trained()[leader]),
             alive=alive,
             workers=len(self.latest),
+            others=tuple(others),
         )
 
     def summary(self, leader: int) -> str:

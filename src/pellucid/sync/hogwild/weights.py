@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import mmap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -26,22 +26,24 @@ from pellucid.params.memory import WEIGHTS_BYTES
 from pellucid.sync.hogwild.locks import Lock
 from pellucid.sync.shared.dealer import Block
 
-__all__ = ["BoxWeights"]
+__all__ = ["BoxWeights", "Held"]
 
 ENTRY: Final = 128  # of one block: its name (64 bytes), fingerprint (32), start and users (8 each)
 ENTRIES: Final = 1 << 16
 _COUNT, _END = 0, 1  # numbers in the header
 _START, _USERS = 96, 104  # bytes in an entry; users are one bit a worker
+_PINNED: Final = 1 << 62  # the bit of a user that is no worker
 _HEADER_BYTES: Final = 4096
 _BLOCKS_START: Final = _HEADER_BYTES + ENTRY * ENTRIES
 
 
 @dataclass
-class _Held:
+class Held:
     """One block as this worker holds it."""
 
     block: Block
     shared: Memory
+    start: int  # of its arrays in the memory
     private: Memory | None = None
     before: list[torch.Tensor] | None = None  # the private arrays when they were made
 
@@ -63,12 +65,12 @@ class BoxWeights:
         self._leads = leads
         self._map = mmap.mmap(fd, WEIGHTS_BYTES)
         self._header = memoryview(self._map)[:_HEADER_BYTES].cast("q")
-        self._held: list[_Held] = []
+        self.held: list[Held] = []
 
     @property
     def nbytes(self) -> int:
         """Bytes of all blocks."""
-        return sum(held.block.flat.layout.nbytes for held in self._held)
+        return sum(held.block.flat.layout.nbytes for held in self.held)
 
     def register(self, block: Block) -> None:
         """See `Weights.register`."""
@@ -87,13 +89,13 @@ class BoxWeights:
             flat.bind(shared, keep=at is None)
             at = self._publish(block, start) if at is None else at
             self._set_number(at, _USERS, self._number(at, _USERS) | self._bit)
-        self._held.append(_Held(block, shared))
+        self.held.append(Held(block, shared, start))
 
     @torch.no_grad()
     def enter(self, *, keep: bool) -> None:
         """See `Weights.enter`."""
         self._let_go()
-        for held in self._held:
+        for held in self.held:
             flat = held.block.flat
             flat.mend()
             if keep and held.private is not None and held.before is not None:
@@ -103,15 +105,26 @@ class BoxWeights:
     @torch.no_grad()
     def leave(self) -> None:
         """See `Weights.leave`."""
-        for held in self._held:
+        for held in self.held:
             flat = held.block.flat
             flat.mend()
             if held.private is None:
                 held.private = private_memory(flat.layout)
-            for mine, shared in zip(held.private.arrays, held.shared.arrays, strict=True):
-                mine.copy_(shared)
+            for mine, latest in zip(held.private.arrays, self._latest(held), strict=True):
+                mine.copy_(latest)
             held.before = [a.clone() for a in held.private.arrays] if self._leads() else None
             flat.bind(held.private, keep=False)
+
+    def _latest(self, held: Held) -> Sequence[torch.Tensor]:
+        """What the script is to see of a block's arrays between passes."""
+        return held.shared.arrays
+
+    def pin(self, block: Block) -> None:
+        """Keep a block's memory, also when no worker's script holds the model any more."""
+        with self._lock:
+            at = self._find(block)
+            if at is not None:
+                self._set_number(at, _USERS, self._number(at, _USERS) | _PINNED)
 
     def before_step(self, optimizer: Any) -> None:
         """Nothing: the optimizer writes the shared array."""
@@ -158,10 +171,10 @@ class BoxWeights:
 
     def _let_go(self) -> None:
         """Give back the memory of models that nobody holds any more."""
-        gone = [held for held in self._held if not held.block.flat.alive]
+        gone = [held for held in self.held if not held.block.flat.alive]
         if not gone:
             return
-        self._held = [held for held in self._held if held.block.flat.alive]
+        self.held = [held for held in self.held if held.block.flat.alive]
         with self._lock:
             for held in gone:
                 at = self._find(held.block)
