@@ -138,7 +138,7 @@ def test_a_file_and_the_environment_count(
         ("--wrokers 2 train.py", "No such option '--wrokers'"),
         ("--workers two train.py", "'two' is not a valid integer"),
         ("--workers 0 train.py", "workers = 0 (flag --workers) cannot be"),
-        ("--mode hogwild train.py", "'hogwild' is not 'exact'"),
+        ("--mode fast train.py", "'fast' is not one of"),
         ("nothing.py --workers", "cannot find the script 'nothing.py' in"),
         ("- x", "cannot run a script from stdin"),
     ],

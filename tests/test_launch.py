@@ -36,7 +36,7 @@ from pellucid.launch.supervisor import (
     Stop,
     Supervisor,
 )
-from pellucid.settings import WorkerSpec
+from pellucid.settings import ALLOCATOR, WorkerSpec
 from pellucid.transport.board import State
 
 ROOT = Path(__file__).parent.parent
@@ -53,9 +53,11 @@ class Scene:
         on_failure: Any = "continue",
         dead_after: float = 8.0,
         stall_after: float = 60.0,
+        lockstep: bool = True,
     ) -> None:
-        policy = Policy(on_failure, dead_after, stall_after)
-        self.supervisor = Supervisor(workers, policy, Words("lab", "/runs/1"))
+        policy = Policy(on_failure, dead_after, stall_after, lockstep)
+        words = Words("lab", "/runs/1", lockstep=lockstep)
+        self.supervisor = Supervisor(workers, policy, words)
         self.sights = [Sight(arrived=1, place=f"train.py:{10 + w}") for w in range(workers)]
         self.now = 100.0
         self.go = True
@@ -89,6 +91,32 @@ class Scene:
 
 def only(kind: type, actions: list[Action]) -> list[Action]:
     return [action for action in actions if isinstance(action, kind)]
+
+
+def test_workers_that_do_not_walk_in_step_are_not_waited_for() -> None:
+    scene = Scene(lockstep=False)
+    scene.see(1, arrived=900)
+    assert scene.wait(500) == []
+    scene.see(0, exit=0, state=State.FINISHED)
+    scene.see(2, exit=0, state=State.FINISHED)
+    assert scene.look() == [Kill(1)]  # nothing it does could still count
+
+
+def test_a_follower_that_left_without_a_word_is_no_longer_waited_for() -> None:
+    scene = Scene(lockstep=False)
+    scene.see(1, exit=0)
+    assert scene.look() == [Bury(1, 0)]
+    scene.see(2, exit=0, state=State.FINISHED)
+    assert scene.look() == []
+
+
+def test_what_a_dead_worker_had_in_hand_is_said_to_be_done_again() -> None:
+    scene = Scene(lockstep=False)
+    scene.see(0, exit=SIGKILL)
+    assert Bury(0, 1) in scene.look()
+    (said,) = scene.said("notice")
+    assert "worker 1 leads now" in said
+    assert "had in hand are done again" in said
 
 
 @pytest.mark.parametrize("code", [0, 1, 3, 120])
@@ -410,12 +438,17 @@ def spec(**changes: Any) -> WorkerSpec:
 def test_a_worker_reads_what_it_was_told() -> None:
     told = worker_environment({"HOME": "/h"}, spec(), hash_seed=7, gpus=0)
     assert WorkerSpec.load(told.pop("PELLUCID_WORKER")) == spec()
-    assert told == {
+    assert told == ALLOCATOR | {
         "HOME": "/h",
         "OMP_NUM_THREADS": "4",
         "MKL_NUM_THREADS": "4",
         "PYTHONHASHSEED": "7",
     }
+
+
+def test_in_hogwild_mode_a_script_finds_no_gpu() -> None:
+    told = worker_environment({}, spec(mode="hogwild"), hash_seed=7, gpus=0)
+    assert told["CUDA_VISIBLE_DEVICES"] == ""
 
 
 @pytest.mark.parametrize(("given", "found"), [("3", "3"), ("0", "0"), ("random", "7"), ("", "7")])

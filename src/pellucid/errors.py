@@ -6,12 +6,13 @@ PellucidError                  base: the message names object, cause and remedy
 ├── ExchangeError              workers could not exchange values
 │   ├── DivergenceError        the workers' copies of the script took different paths
 │   └── StoppedError           the run is being stopped; raised to unwind a waiting worker
+├── LayoutError                a model cannot lie in flat arrays, or is another than elsewhere
 ├── NetworkError               boxes could not talk to each other; `rule` names what was broken
 │   ├── LocalProtocolError     this box broke a rule of the protocol
 │   ├── RemoteProtocolError    the peer broke a rule of the protocol
 │   ├── MismatchError          the peer keeps the rules, and is not one to work with
 │   └── LinkError              the network itself: nobody answers, it broke, it ended
-└── UnsupportedError           the script uses something exact mode cannot split or run whole
+└── UnsupportedError           the script uses something the mode cannot work with
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ __all__ = [
     "DivergenceError",
     "ExchangeError",
     "LaunchError",
+    "LayoutError",
     "LinkError",
     "LocalProtocolError",
     "MismatchError",
@@ -56,6 +58,10 @@ class StoppedError(ExchangeError):
     """The run is being stopped; unwinds a worker that waits for others."""
 
 
+class LayoutError(PellucidError):
+    """A model cannot lie in flat arrays, or workers that share one have different models."""
+
+
 class NetworkError(PellucidError):
     """Boxes could not talk to each other.
 
@@ -86,4 +92,4 @@ class LinkError(NetworkError):
 
 
 class UnsupportedError(PellucidError):
-    """The script uses something that exact mode can neither split nor run whole."""
+    """The script uses something that the mode cannot work with."""

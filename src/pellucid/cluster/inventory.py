@@ -33,6 +33,7 @@ __all__ = [
     "physical_cores",
     "probe_torch",
     "read_facts",
+    "torch_version",
 ]
 
 ROOT: Final = Path("/")
@@ -140,6 +141,14 @@ def torch_cuda() -> str | None:
     text = _torch_version_file()
     found = re.search(r"""^cuda\b.*=\s*['"](.+?)['"]""", text, re.MULTILINE)
     return found[1] if found else None
+
+
+def torch_version() -> str:
+    """The version of the installed torch, or nothing; without importing torch."""
+    found = re.search(
+        r"""^__version__\b.*?=\s*['"](.+?)['"]""", _torch_version_file(), re.MULTILINE
+    )
+    return found[1] if found else ""
 
 
 def _torch_version_file() -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pellucid.settings import WORKER_VARIABLE, WorkerSpec
+from pellucid.settings import ALLOCATOR, WORKER_VARIABLE, WorkerSpec
 
 __all__ = ["visible_gpu", "worker_environment"]
 
@@ -20,14 +20,16 @@ def worker_environment(
         hash_seed: with equal hashes, sets have the same order in all copies of the script.
         gpus: how many GPUs there are to share out.
     """
-    given = dict(environ)
+    given = ALLOCATOR | dict(environ)  # what the user sets stays
     given[WORKER_VARIABLE] = spec.dump()
     given["OMP_NUM_THREADS"] = str(spec.threads)  # the user's own is what `threads` came from
     given.setdefault("MKL_NUM_THREADS", str(spec.threads))
     if spec.workers > 1:
         if not given.get("PYTHONHASHSEED", "random").isdecimal():
             given["PYTHONHASHSEED"] = str(hash_seed)
-        if spec.device == "cuda":
+        if spec.mode == "hogwild":
+            given["CUDA_VISIBLE_DEVICES"] = ""  # a script takes a GPU where it finds one
+        elif spec.device == "cuda":
             given["CUDA_VISIBLE_DEVICES"] = visible_gpu(environ, spec.index, gpus)
     return given
 

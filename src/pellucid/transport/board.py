@@ -61,6 +61,7 @@ class Flag(IntEnum):
     LEADER = 1  # index of the worker that is leader now
     STOP = 2  # not 0: every worker is to stop, by raising StoppedError
     EPOCH = 3  # grows by one, last of all, with each death that training goes on after
+    LEAVE = 4  # not 0: this box is to leave the others gracefully, and its worker 0 to end
 
 
 class Board:
@@ -96,7 +97,10 @@ class Board:
         return cls(fd, workers)
 
     def row(self, worker: int) -> memoryview:
-        """A worker's fields as plain integers: several times faster to get at than an array's."""
+        """A worker's fields (or, behind the last, the flags) as plain integers.
+
+        They are several times faster to get at than an array's.
+        """
         return self._cells[worker * PAD : (worker + 1) * PAD]
 
     def write_text(self, worker: int, text: str) -> None:

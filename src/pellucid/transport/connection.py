@@ -159,6 +159,7 @@ class Connection:
         self.blocked = False
         if self._channel is None:
             return self.begin(now)
+        self.pace.resumed(now)
         try:
             while not self.blocked and self._write_once(self._channel, now):
                 pass
@@ -181,7 +182,7 @@ class Connection:
         self.pace.took(channel.taken - before)
         if channel.waiting or accepted < sum(map(len, views)):
             self.blocked = True
-            self.pace.refused()
+            self.pace.refused(now)
         if not session.backlog:
             self.pace.idle()
         return bool(accepted and session.backlog)
@@ -274,6 +275,8 @@ class Connection:
         cause = failure.strerror or str(failure)
         if self._channel is None:
             return self.session.refuse(LinkError(f"nobody answers: {cause}", Rule.LINK))
+        if isinstance(failure, ConnectionResetError | BrokenPipeError):
+            return self.session.ended()  # by its system, which lives, for a process that does not
         return self.session.ended(cause)
 
 

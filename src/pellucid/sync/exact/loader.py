@@ -33,10 +33,10 @@ from torch.utils.data import (
 )
 
 from pellucid.errors import DivergenceError
-from pellucid.sync.exact import generators
 from pellucid.sync.exact.rows import Rows, split_rows
 from pellucid.sync.exact.tree import leaves_of, map_leaves
 from pellucid.sync.exact.view import BatchView
+from pellucid.sync.shared import generators
 from pellucid.transport.shared_memory import Group
 
 __all__ = ["Loaders"]

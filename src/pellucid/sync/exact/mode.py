@@ -10,10 +10,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from pellucid.sync.exact import alone, generators, hooks, losses, norm, randomness, replicas
+from pellucid.sync.exact import alone, hooks, losses, norm, randomness, replicas
 from pellucid.sync.exact.calls import Calls
 from pellucid.sync.exact.gradients import Reducer
 from pellucid.sync.exact.loader import Loaders
+from pellucid.sync.shared import generators
 from pellucid.transport.board import Field, Flag
 from pellucid.transport.shared_memory import Group
 
@@ -59,12 +60,8 @@ class ExactMode:
 
     def seams(self) -> list[tuple[Any, str, Callable[..., Any]]]:
         """Functions to answer: triples (owner, name, handler)."""
-        return [
-            *randomness.SEAMS,
-            *losses.SEAMS,
-            *norm.SEAMS,
-            *hooks.seams(self.calls),
-        ]
+        within = [*randomness.SEAMS, *losses.SEAMS, *norm.SEAMS]
+        return [*within, *hooks.seams(self.calls, within)]
 
     def start(self) -> None:
         """Let the followers begin, wait for them, and give all the leader's random state."""

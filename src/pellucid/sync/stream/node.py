@@ -17,7 +17,7 @@ A message that does not fit the state of this box is dropped or refused; it neve
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -208,6 +208,26 @@ class Node:
         if self._desk.view is not None:
             self._follow(self._desk.view, self._desk.view)
 
+    def next_block(self, fingerprint: str) -> int | Wait:
+        """The number under which to add a block; call again after `WAIT`.
+
+        A box that came late may never train models that others have trained: it keeps a place for
+        each of them, and takes its part of the work with them.
+
+        Args:
+            fingerprint: of its layout.
+        """
+        view = self._desk.view
+        if view is None or self._desk.me is None:
+            return WAIT
+        if any(info.fingerprint == fingerprint for info in view.blocks[len(self._blocks) :]):
+            for info in view.blocks[len(self._blocks) :]:
+                if info.fingerprint == fingerprint:
+                    break
+                place = np.zeros(info.elements, np.float32)
+                self.add_block(len(self._blocks), info.fingerprint, place, info.chunk)
+        return len(self._blocks)
+
     def ready(self, block_id: int) -> bool:
         """Whether the weights are the cluster's, and the script may train.
 
@@ -297,6 +317,14 @@ class Node:
     def done(self, lease: Lease) -> None:
         """The script has trained on a batch."""
         self._passes.done(lease)
+
+    def give_back(self, leases: Iterable[Lease]) -> None:
+        """Batches that were taken and will not be trained on here: others may have them."""
+        self._passes.give_back(leases)
+
+    def spent(self, key: PassKey) -> bool:
+        """Whether an opened pass is used up, as it is for a box that comes late."""
+        return self._passes.spent(key)
 
     def close(self, key: PassKey, batches: int | None = None) -> None:
         """The script ended a pass.

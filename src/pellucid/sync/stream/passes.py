@@ -97,6 +97,7 @@ class Passes:
         if one is None:
             one = self._own[key] = _Own(order, batches)
             self._retire(key)
+        one.closed = False  # another worker of the box may have left it
         return one.order if one.answered else WAIT
 
     def take(self, key: PassKey) -> Lease | Wait | None:
@@ -135,6 +136,17 @@ class Passes:
         if ended is not None:
             self._ended[key] = ended
         self._want(key)
+
+    def give_back(self, leases: Iterable[Lease]) -> None:
+        """Begun, and not to be trained on by our script after all."""
+        for lease in leases:
+            self._at(lease.key).begun.discard(lease.index)
+            self._returned.append(lease)
+
+    def spent(self, key: PassKey) -> bool:
+        """Whether a pass that we have opened holds nothing for us."""
+        one = self._own[key]
+        return one.used_up and not one.pool
 
     def progress(self, key: PassKey) -> int:
         """Batches of this loader begun so far by all boxes, in all passes."""
@@ -290,6 +302,7 @@ class Steward:
         self._desk = desk
         self._passes = passes
         self._queue: EpochQueue | None = None
+        self._followed = 0  # id of the latest view
         self._asked: set[int] = set()  # members that have not told yet what they know
         self._records: dict[int, tuple[PassRecord, ...]] = {}
         self._answers: dict[int, Grant] = {}  # by boot: the latest
@@ -312,8 +325,9 @@ class Steward:
             self._records = {self._desk.box: self._passes.record()}
             self._last_ask = float("-inf")
             self._begin_if_all_told()
-        else:
+        elif view.id != self._followed:  # it comes again when this box has a new block
             self._queue.bury(self._holders(view))
+        self._followed = view.id
 
     def tick(self, now: float) -> None:
         """Ask members what they know, again if need be."""
