@@ -60,6 +60,10 @@ def tables() -> list[Table]:
         Table("LeNet, SGD: staleness, speeds, deaths", hard, seeds=(0,)),
         Table("Small net, SGD", [change(SGD, boxes=n, net="small") for n in COUNTS]),
         Table("Small net, Adam", [change(ADAM, boxes=n, net="small") for n in COUNTS]),
+        Table(
+            "Small net, SGD, three times as long",
+            [change(SGD, boxes=n, net="small", epochs=6) for n in (1, 8)],
+        ),
         Table("Small net, SGD: staleness, speeds, deaths", small),
         Table(
             "Small net, SGD: what closes the gap",
