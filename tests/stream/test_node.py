@@ -230,6 +230,39 @@ def test_weights_are_shares_of_the_samples_and_strides_count_boxes() -> None:
     assert nodes[0]._desk.weight(2, 1.0) == 1.0
 
 
+def test_an_exchange_that_costs_too_much_is_made_less_often() -> None:
+    world = Rehearsal(NodeSettings(codec="fp32", cycle=0.1, share=0.03), step=0.05)
+    weights = []
+    for number in range(2):
+        th = np.zeros(64, np.float32)
+        weights.append(th)
+        world.start(number).node.add_block(0, "x", th, 8)
+
+    def train(seconds: int, cost: float) -> float:
+        """What drivers do if an exchange of a chunk costs so many seconds; the share it takes."""
+        nodes = [box.node for box in world.boxes.values()]
+        spent = 0.0
+        for second in range(seconds):
+            before = [node.status(world.now).bytes_out for node in nodes]
+            for _ in range(10):
+                for th, node in zip(weights, nodes, strict=True):
+                    np.add(th, 0.001, out=th)
+                    node.correct()
+                world.run(0.1)
+            for node, was in zip(nodes, before, strict=True):
+                chunks = (node.status(world.now).bytes_out - was) / 32
+                node.pace(chunks * cost, 1.0)
+                spent += chunks * cost * (second >= seconds // 2)
+        return spent / len(nodes) / (seconds - seconds // 2)
+
+    assert train(5, cost=0.0) == 0
+    assert world.boxes[0].node.status(world.now).cycle < 0.3
+    assert 0.01 < train(120, cost=0.01) < 0.06
+    assert world.boxes[0].node.status(world.now).cycle > 0.5
+    train(60, cost=0.0)
+    assert world.boxes[0].node.status(world.now).cycle < 0.3
+
+
 # --- batches
 
 
