@@ -22,13 +22,16 @@ from pellucid.wire.messages import (
     BlockInfo,
     Body,
     Claim,
+    Grant,
     Heartbeat,
     Inquiry,
     Member,
     Message,
+    PassReport,
     Push,
     Refusal,
     Reply,
+    Take,
     View,
     view_id,
 )
@@ -395,6 +398,18 @@ def test_who_breaks_off_leaves_the_rest_to_others() -> None:
     epoch.finish()
     epoch.expect()
     assert epoch.world.boxes[1].node.progress(KEY) == 40
+
+
+def test_an_answer_about_a_pass_long_over_does_no_harm() -> None:
+    epoch = Epoch(1, 4)
+    epoch.finish()
+    node = epoch.world.boxes[0].node
+    node._passes._request = Take(7, 99, KEY, 1, (), None, PassReport(KEY, 0))
+    del node._passes._own[KEY]
+    assert node.view is not None
+    grant = Grant(node.view.id, 99, KEY, ((KEY, 3),), True, 4, 4)
+    node.receive(0, Message(grant), epoch.world.now)
+    assert node.open_pass((0, 5), b"", 2) is not None
 
 
 def test_on_the_wrong_side_of_a_split_nobody_gets_batches() -> None:
