@@ -163,6 +163,15 @@ class Node:
         self._bytes_out += sum(memoryview(message.payload).nbytes for _, message in out)
         return out
 
+    def pace(self, spent: float, elapsed: float) -> None:
+        """Keep the cost of the exchange at its share, by exchanging chunks more or less often.
+
+        Args:
+            spent: seconds of a processor that the driver spent on the exchange lately.
+            elapsed: the seconds since it said that before.
+        """
+        self._pushing.pace(spent, elapsed)
+
     def notes(self) -> list[Note]:
         """What the user wants to know, since the last call."""
         return self._desk.notes()
@@ -261,7 +270,7 @@ class Node:
         as they come and go.
 
         Args:
-            power: of N; see docs/design/0006-stream.md for which optimizer takes which.
+            power: of N; see docs/design/0007-stream.md for which optimizer takes which.
         """
         return self._desk.stride(power)
 

@@ -220,7 +220,7 @@ class Passes:
         self._returned = self._returned[len(request.returned) :]
         if request.ended is not None:
             self._ended.pop(request.key, None)
-        one = self._own[grant.key]
+        one = self._at(grant.key)  # it may be a pass long over
         leases = [Lease(*lease) for lease in grant.leases]
         if one.closed:
             self._returned += leases
