@@ -246,9 +246,7 @@ def rehearse(scenario: Scenario, digits: Digits) -> Outcome:
     return _test(trainers[0], digits, samples, behind, samples - total)
 
 
-def _test(
-    trainer: _Trainer, digits: Digits, samples: int, behind: float, again: int
-) -> Outcome:
+def _test(trainer: _Trainer, digits: Digits, samples: int, behind: float, again: int) -> Outcome:
     trainer.flat[:] = trainer.box.node.weights(0)
     right, loss = 0, 0.0
     with torch.no_grad():
