@@ -58,6 +58,7 @@ def main() -> None:
     speed = commands.add_parser("speed")
     speed.add_argument("--rounds", type=int, default=5)
     speed.add_argument("--workers", type=int, default=2)
+    speed.add_argument("--warmup", type=int, default=300)
     speed.add_argument("--steps", type=int, default=600)
     speed.add_argument("--workload", default="lenet")
     speed.add_argument("--mnist", metavar="DIR")
@@ -83,7 +84,9 @@ def measure_speed(args: argparse.Namespace) -> None:
         turn = number % len(COLUMNS)
         for column in COLUMNS[turn:] + COLUMNS[:turn]:
             speeds[column].append(_speed(column, args))
-        print(f"round {number + 1} done", flush=True)
+        latest = {c: speeds["pellucid"][-1] / speeds[c][-1] for c in COLUMNS[0:1] + COLUMNS[2:]}
+        told = ", ".join(f"{column} {ratio:.3f}" for column, ratio in latest.items())
+        print(f"round {number + 1}: pellucid / {told}", flush=True)
     for column in COLUMNS:
         if column != "pellucid":
             ratios = [a / b for a, b in zip(speeds["pellucid"], speeds[column], strict=True)]
@@ -91,7 +94,8 @@ def measure_speed(args: argparse.Namespace) -> None:
 
 
 def _speed(column: str, args: argparse.Namespace) -> float:
-    script = [str(HERE / "workloads" / "passes.py"), args.workload, "--steps", str(args.steps)]
+    script = [str(HERE / "workloads" / "passes.py"), args.workload]
+    script += ["--warmup", str(args.warmup), "--steps", str(args.steps)]
     if args.mnist:
         script += ["--mnist", args.mnist]
     env = {k: v for k, v in os.environ.items() if k not in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
@@ -139,8 +143,8 @@ def study_momentum(args: argparse.Namespace) -> None:
         for workers in args.workers or (1, 2, 4, 8):
             for variant in args.variant or (VARIANTS if workers > 1 else VARIANTS[:1]):
                 for seed in args.seed or (0, 1, 2):
-                    rate = _train(optimizer, workers, variant, seed, train, args.samples)
-                    rate = _accuracy(rate, test)
+                    net = _train(optimizer, workers, variant, seed, train, args.samples)
+                    rate = _accuracy(net, test)
                     facts = {"optimizer": optimizer, "workers": workers, "variant": variant}
                     with args.json.open("a") as file:
                         file.write(json.dumps({**facts, "seed": seed, "accuracy": rate}) + "\n")
@@ -180,7 +184,7 @@ def _train(
 ) -> torch.nn.Module:
     """Train with so many processes on one weight array; the net they trained."""
     torch.manual_seed(seed)
-    net = LeNet().share_memory()
+    net: torch.nn.Module = LeNet().share_memory()
     order = torch.randperm(len(train[0]))[:samples]
     state = _shared_state(net, optimizer) if variant == "shared" else None
     fork = multiprocessing.get_context("fork")

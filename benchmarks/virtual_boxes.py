@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-
 from benchmarks.workloads.virtual import Outcome, Scenario, load, rehearse
 
 SEEDS = (0, 1, 2)

@@ -48,6 +48,7 @@ class Link:
         return (self.carried - begin) / seconds
 
     def _send(self, pace: Pace) -> None:
+        pace.resumed(self.now)
         allowed = pace.allowance(self.now)
         if not allowed:
             return
@@ -56,4 +57,4 @@ class Link:
         self.queued += taken
         self.log.append((self.now, taken))
         if taken < allowed:
-            pace.refused()
+            pace.refused(self.now)

@@ -227,7 +227,7 @@ class Side:
         self.weights.enter(keep=leads)
 
     def register(self, name: str = "net") -> None:
-        self.weights.register(Block(name, FlatParameters(named_tensors(self.net))))
+        self.weights.register(Block(name, FlatParameters(named_tensors(self.net)), "Net"))
 
     def fill(self, value: float) -> None:
         with torch.no_grad():
@@ -321,7 +321,7 @@ def test_another_model_of_the_same_name_is_refused() -> None:
     with sides(1) as (a,):
         a.register()
         other = Side(a.weights._fd, 1, width=4)
-        with pytest.raises(LayoutError, match="net has other tensors in this worker"):
+        with pytest.raises(LayoutError, match="Net has other tensors in this worker"):
             other.register()
         assert other.value == 1
         other.register("another")

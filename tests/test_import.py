@@ -24,6 +24,12 @@ WITH_TORCH = (
     "pellucid.sync.hogwild.mode",
     "pellucid.sync.hogwild.weights",
     "pellucid.sync.shared.",
+    "pellucid.sync.stream.dealer",
+    "pellucid.sync.stream.exchange",
+    "pellucid.sync.stream.mirror",
+    "pellucid.sync.stream.mode",
+    "pellucid.sync.stream.relay",
+    "pellucid.sync.stream.weights",
     "pellucid.transport.collective",
     "pellucid.transport.shared_memory",
 )

@@ -36,7 +36,7 @@ from pellucid.launch.supervisor import (
     Stop,
     Supervisor,
 )
-from pellucid.settings import WorkerSpec
+from pellucid.settings import ALLOCATOR, WorkerSpec
 from pellucid.transport.board import State
 
 ROOT = Path(__file__).parent.parent
@@ -438,7 +438,7 @@ def spec(**changes: Any) -> WorkerSpec:
 def test_a_worker_reads_what_it_was_told() -> None:
     told = worker_environment({"HOME": "/h"}, spec(), hash_seed=7, gpus=0)
     assert WorkerSpec.load(told.pop("PELLUCID_WORKER")) == spec()
-    assert told == {
+    assert told == ALLOCATOR | {
         "HOME": "/h",
         "OMP_NUM_THREADS": "4",
         "MKL_NUM_THREADS": "4",

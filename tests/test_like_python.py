@@ -13,9 +13,6 @@ import pytest
 
 from tests.like_python import LikePython, Program, programs
 
-# what is known to differ: a limit of exact mode that docs/exact.md names
-DIFFERENT = {"console_print_outputs": "a printed output names the crossing as grad_fn, not a layer"}
-
 PROGRAMS = {program.name: program for program in programs()}
 
 
@@ -25,8 +22,6 @@ def cases() -> list[Any]:
     for k, program in enumerate(PROGRAMS.values()):
         for workers in (2, 3) if k % 8 == 0 else (2,):
             marks = [pytest.mark.xdist_group(program.name), pytest.mark.timeout(300)]
-            if program.name in DIFFERENT:
-                marks.append(pytest.mark.xfail(reason=DIFFERENT[program.name], strict=True))
             if workers > 2 or program.slow:
                 marks.append(pytest.mark.slow)
             found.append(

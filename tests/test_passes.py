@@ -56,7 +56,7 @@ def test_the_first_step_makes_it_a_training_pass() -> None:
                 if epoch == 0 and s.begun == 0:
                     assert s.weights.log == []  # on trial, the weights are its own
         (name,) = {block.name for block in s.weights.blocks}
-        assert name == "Sequential 0.0"
+        assert name == "0.0"
         assert (s.mode.steps, s.mode.samples) == (6, 24 - 4 + 4)
     assert roles(dealer) == [Role.TRY, Role.TRAIN]
     assert s.weights.log.count("before step") == 5

@@ -16,11 +16,11 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from benchmarks.workloads.nets import LeNet
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from benchmarks.workloads.nets import LeNet
 from pellucid.cluster.membership import Timing
 from pellucid.sync.stream.node import WAIT, Lease, NodeSettings
 from pellucid.sync.stream.rehearsal import Box, Rehearsal
@@ -52,7 +52,11 @@ def load(folder: Path, limit: int | None = None) -> Digits:
 
     def read(name: str) -> NDArray[np.uint8]:
         path = folder / name
-        raw = path.read_bytes() if path.exists() else gzip.open(folder / f"{name}.gz").read()
+        raw = (
+            path.read_bytes()
+            if path.exists()
+            else gzip.decompress((folder / f"{name}.gz").read_bytes())
+        )
         dimensions = raw[3]
         shape = np.frombuffer(raw, ">i4", dimensions, 4)
         return np.frombuffer(raw, np.uint8, offset=4 + 4 * dimensions).reshape(shape)
@@ -84,6 +88,7 @@ class Scenario:
         epochs: over the training images, by all boxes together.
         seed: of weights, order and network.
         batch: images.
+        stride: power of the number of boxes by which steps are longer; see `Node.stride`.
         gain: see `pellucid.sync.stream.desk.NodeSettings`.
         staleness: steps from a delta's leaving to the answer's arrival.
         cycle: steps between two exchanges of a chunk.
@@ -100,6 +105,7 @@ class Scenario:
     epochs: float = 2
     seed: int = 0
     batch: int = 64
+    stride: float = 0.0
     gain: float = 0.0
     staleness: float = 2
     cycle: float = 10
@@ -196,6 +202,8 @@ class _Trainer:
         self._optimizer.zero_grad()
         logits = self.model(self._digits.images[rows])
         cross_entropy(logits, self._digits.labels[rows]).backward()  # type: ignore[no-untyped-call]
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._scenario.lr * self.box.node.stride(self._scenario.stride)
         self._optimizer.step()
         self.box.node.correct(0)
         self.box.node.trained(len(rows))
@@ -220,7 +228,6 @@ def rehearse(scenario: Scenario, digits: Digits) -> Outcome:
         retry=max(20 * STEP, 2 * scenario.staleness * STEP),
         gain=scenario.gain,
         outer=Outer(*scenario.outer),
-        prefetch=(4 + scenario.staleness) * STEP,
         most=64,
     )
     link = Link(latency=scenario.staleness * STEP / 2)
@@ -242,7 +249,8 @@ def rehearse(scenario: Scenario, digits: Digits) -> Outcome:
             doomed = []
     behind = trainers[0].box.node.status(world.now).staleness
     if not world.settle():
-        raise RuntimeError("the boxes could not settle")
+        msg = "the boxes could not settle"
+        raise RuntimeError(msg)
     return _test(trainers[0], digits, samples, behind, samples - total)
 
 

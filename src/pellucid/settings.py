@@ -25,6 +25,7 @@ from msgspec import Meta
 from pellucid.errors import SettingsError
 
 __all__ = [
+    "ALLOCATOR",
     "PREFIX",
     "WORKER_VARIABLE",
     "Address",
@@ -41,6 +42,15 @@ __all__ = [
 _COUNTS: Final = ("workers", "threads_per_worker")
 PREFIX: Final = "PELLUCID_"
 WORKER_VARIABLE: Final = "PELLUCID_WORKER"
+
+# A training step allocates the same tensors again and again. By default, freed memory goes back to
+# the kernel at the end of each step, and is faulted in anew, zeroed page by page: up to a tenth of
+# the time of a step. glibc reads these when a process starts; the worker then removes them.
+ALLOCATOR: Final = {
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
+    "MALLOC_MMAP_THRESHOLD_": str(256 << 20),
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",  # of 2 MiB, where the kernel has been told so
+}
 # read elsewhere: no settings of a run
 OTHER_VARIABLES: Final = frozenset({WORKER_VARIABLE, "PELLUCID_TRACEBACK"})
 

@@ -35,7 +35,7 @@ from pellucid.intercept.patch import Patches
 from pellucid.intercept.seeds import patch_entropy
 from pellucid.intercept.side_effects import RealStreams, SideEffects
 from pellucid.script.execute import execute
-from pellucid.settings import WORKER_VARIABLE, WorkerSpec
+from pellucid.settings import ALLOCATOR, WORKER_VARIABLE, WorkerSpec
 from pellucid.transport.board import Board, Field, Flag, State
 
 if TYPE_CHECKING:
@@ -285,7 +285,7 @@ class Worker:
         self._close()
         sys.stdout.flush()
         self._fields[Field.STATE] = State.FINISHED
-        if self.spec.workers > 1 and not self._failed:
+        if self.spec.workers > 1 and self.spec.cluster is None and not self._failed:
             self._wait_for_leader()
 
 
@@ -339,6 +339,9 @@ def main() -> None:
     """Run as ``python -m pellucid.worker``, by the launcher only."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     spec = WorkerSpec.load(os.environ.pop(WORKER_VARIABLE))
+    for name, value in ALLOCATOR.items():
+        if os.environ.get(name) == value:  # not the script's, nor its children's
+            del os.environ[name]
     Worker(spec).run()
 
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pellucid.caffe.data import Source, source
+from pellucid.caffe.data import BROKEN, Source, source
 from pellucid.caffe.data.images import decode_image
 from pellucid.caffe.errors import CaffeError
 from pellucid.caffe.proto import array_to_blob, messages, text, write_binary
@@ -116,6 +116,42 @@ def test_a_truncated_database(database: Path) -> None:
         made(data_layer(), database)
 
 
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+def test_a_database_whose_end_is_missing(database: Path, share: float) -> None:
+    """To read behind the end of the file would kill the process, without a word."""
+    file = database / "db" / "data.mdb"
+    data = file.read_bytes()
+    file.write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(CaffeError, match=r"is cut off|cannot open|damaged"):
+        batches(made(data_layer(), database), 3)
+
+
+def test_broken_records_are_skipped_and_counted_if_asked(database: Path) -> None:
+    lmdb: Any = pytest.importorskip("lmdb")
+    with lmdb.open(str(database / "db")) as environment, environment.begin(write=True) as change:
+        change.put(b"00000001", b"no datum")
+        change.put(b"00000002", messages.Datum(channels=1, height=6, width=8).SerializeToString())
+    layer = text.parse(data_layer(), messages.LayerParameter())
+    with pytest.raises(CaffeError, match=r"layer 'd' \(Data\): .*record 1"):
+        batches(source(layer, "TRAIN", seed=0, root=str(database)), 1)
+    skipping = source(layer, "TRAIN", seed=0, root=str(database), skip_broken=True)
+    first, second = batches(skipping, 2)
+    assert first["label"].tolist() == [LABELS[k] for k in (0, 3, 3, 3)]
+    assert first[BROKEN].tolist() == [0, 2, 1, 0]
+    assert second[BROKEN].tolist() == [0, 0, 0, 0]
+    assert torch.equal(batches(skipping, 1, start=1)[0]["data"], second["data"])
+
+
+def test_a_database_of_broken_records_only(database: Path) -> None:
+    lmdb: Any = pytest.importorskip("lmdb")
+    with lmdb.open(str(database / "db")) as environment, environment.begin(write=True) as change:
+        for k in range(10):
+            change.put(b"%08d" % k, b"no datum")
+    layer = text.parse(data_layer(), messages.LayerParameter())
+    with pytest.raises(CaffeError, match="none of its 10 records can be read"):
+        source(layer, "TRAIN", seed=0, root=str(database), skip_broken=True)
+
+
 @pytest.mark.parametrize("cut", [3, 10, 200])
 def test_truncated_idx_files(tmp_path: Path, cut: int) -> None:
     (tmp_path / "images").write_bytes(idx(PIXELS)[:cut])
@@ -164,6 +200,14 @@ def test_listed_images_are_blue_green_red(pictures: Path) -> None:
     colors = np.load(pictures / "colors.npy")
     assert np.array_equal(found["data"].numpy(), colors.transpose(0, 3, 1, 2)[:, ::-1])
     assert found["label"].tolist() == [0, 1, 2, 3, 4]
+
+
+def test_pictures_of_different_sizes_are_one_error(pictures: Path) -> None:
+    Image.fromarray(np.zeros((9, 8, 3), np.uint8)).save(pictures / "a picture 3.png")
+    with pytest.raises(CaffeError, match=r"shape \(3, 9, 8\) after one of \(3, 6, 8\).*crop_size"):
+        batches(made(IMAGES.format(""), pictures), 1)
+    resized = made(IMAGES.format("new_height: 5 new_width: 4"), pictures)
+    assert batches(resized, 1)[0]["data"].shape == (5, 3, 5, 4)
 
 
 def test_shuffled_images_come_in_another_order_in_each_pass(pictures: Path) -> None:
@@ -239,6 +283,17 @@ def test_dummy_data(tmp_path: Path) -> None:
     assert not torch.equal(first["x"], second["x"])
 
 
+def test_inputs_are_zeros(tmp_path: Path) -> None:
+    layer = 'name: "i" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 } }'
+    (found,) = batches(made(layer, tmp_path), 1)
+    assert torch.equal(found["x"], torch.zeros(2, 3))
+
+
+def test_data_layers_have_no_bottoms(tmp_path: Path) -> None:
+    with pytest.raises(CaffeError, match="a data layer has no bottoms"):
+        made('name: "m" type: "Input" top: "x" bottom: "y"', tmp_path)
+
+
 def test_layers_that_read_nothing_say_so(tmp_path: Path) -> None:
-    with pytest.raises(CaffeError, match="reads nothing by itself"):
+    with pytest.raises(CaffeError, match="a program puts its data into memory"):
         made('name: "m" type: "MemoryData" top: "x"', tmp_path)

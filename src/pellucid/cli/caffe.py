@@ -90,16 +90,19 @@ def caffe() -> None:
 @_flag("sigint_effect", type=click.Choice(EFFECTS), default="stop", help="what Ctrl-C asks for")
 @_flag("sighup_effect", type=click.Choice(EFFECTS), default="snapshot", help="what SIGHUP asks for")
 @_flag("double", is_flag=True, help="compute in float64")
+@_flag("skip_broken", is_flag=True, help="pass over records that cannot be read, and count them")
+@_flag("loaders", type=int, help="processes that read ahead, a data layer; default: 1 on a GPU")
 @click.pass_context
 def train(context: click.Context, /, **flags: Any) -> None:
     """Train as a solver says, with several workers; all flags of `pellucid run` apply."""
     ours = {option.name: flags.pop(option.name) for option in _RUN_OPTIONS if option.name}
     with _told():
         _choose_device(flags["solver"], flags.pop("gpu"), ours)
+    given = {name: value for name, value in flags.items() if value not in (None, "", (), False)}
     argv = [
-        f"--{name}={_text(value)}" for name, value in flags.items() if value and name != "double"
+        f"--{name}" if value is True else f"--{name}={_text(value)}"
+        for name, value in given.items()
     ]
-    argv += ["--double"] * flags["double"]
     argv += [f"--device={ours['device']}"] * bool(ours["device"])
     context.invoke(run, script=PROGRAM, argv=tuple(argv), is_module=True, **ours)
 
@@ -228,6 +231,80 @@ def plot(logs: tuple[str, ...], output: str) -> None:
 
     with _told():
         plot(list(logs), output)
+
+
+@caffe.command()
+@_MODEL
+@_WEIGHTS
+@_flag("phase", type=click.Choice(["TRAIN", "TEST"]), default="TEST", help="default: TEST")
+@_NET
+@click.argument("out")
+def export(out: str, **flags: Any) -> None:
+    """Write a net as plain PyTorch: OUT.py, its source, and OUT.safetensors, its weights."""
+    with _told():
+        from pellucid.caffe.export import write_module
+
+        for path in write_module(_on_cpu(flags), out):
+            click.echo(f"Wrote {path}")
+
+
+@caffe.command("import_weights")
+@_MODEL
+@_NET
+@click.argument("weights")
+@click.argument("out")
+def import_weights(weights: str, out: str, **flags: Any) -> None:
+    """Write the .caffemodel OUT of an exported module's WEIGHTS (.safetensors)."""
+    with _told():
+        from pellucid.caffe.export import from_state_dict, read_state_dict
+        from pellucid.caffe.weights import save_weights
+
+        net = _on_cpu({**flags, "weights": (), "phase": "TEST"})
+        from_state_dict(net, read_state_dict(weights))
+        save_weights(net, out)
+        click.echo(f"Wrote {out}")
+
+
+def _on_cpu(flags: dict[str, Any]) -> Any:
+    from pellucid.caffe.single_net import SingleNet, open_net
+
+    return open_net(SingleNet(**flags, device="cpu"))[0].net
+
+
+@caffe.command("upgrade_net_proto_text")
+@click.argument("source")
+@click.argument("out")
+def upgrade_net_proto_text(source: str, out: str) -> None:
+    """Write the net SOURCE (prototxt of any format of Caffe's) in today's format to OUT."""
+    with _told():
+        from pellucid.caffe.proto import read_net, text
+
+        text.write(out, read_net(source))
+        click.echo(f"Wrote {out}")
+
+
+@caffe.command("upgrade_net_proto_binary")
+@click.argument("source")
+@click.argument("out")
+def upgrade_net_proto_binary(source: str, out: str) -> None:
+    """Write the weights SOURCE (.caffemodel of any format of Caffe's) in today's format to OUT."""
+    with _told():
+        from pellucid.caffe.proto import messages, read_binary, upgrade_net, write_binary
+
+        write_binary(out, upgrade_net(read_binary(source, messages.NetParameter), source))
+        click.echo(f"Wrote {out}")
+
+
+@caffe.command("upgrade_solver_proto_text")
+@click.argument("source")
+@click.argument("out")
+def upgrade_solver_proto_text(source: str, out: str) -> None:
+    """Write the solver SOURCE (prototxt of any format of Caffe's) in today's format to OUT."""
+    with _told():
+        from pellucid.caffe.proto import read_solver, text
+
+        text.write(out, read_solver(source))
+        click.echo(f"Wrote {out}")
 
 
 @caffe.command("convert_mnist")

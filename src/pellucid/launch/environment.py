@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pellucid.settings import WORKER_VARIABLE, WorkerSpec
+from pellucid.settings import ALLOCATOR, WORKER_VARIABLE, WorkerSpec
 
 __all__ = ["visible_gpu", "worker_environment"]
 
@@ -20,7 +20,7 @@ def worker_environment(
         hash_seed: with equal hashes, sets have the same order in all copies of the script.
         gpus: how many GPUs there are to share out.
     """
-    given = dict(environ)
+    given = ALLOCATOR | dict(environ)  # what the user sets stays
     given[WORKER_VARIABLE] = spec.dump()
     given["OMP_NUM_THREADS"] = str(spec.threads)  # the user's own is what `threads` came from
     given.setdefault("MKL_NUM_THREADS", str(spec.threads))

@@ -62,9 +62,9 @@ class Holder:
         """What is there now: the script may have replaced it."""
         for place, key in self._places:
             module = place()
-            if module is not None:
-                found = module._parameters.get(key)
-                return module._buffers.get(key) if found is None else found
+            for owned in (module._parameters, module._buffers) if module is not None else ():
+                if key in owned:  # a scripted module's knows no `get`
+                    return owned[key]
         return self._tensor()
 
     def take(self, tensor: torch.Tensor) -> None:

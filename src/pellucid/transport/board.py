@@ -97,7 +97,10 @@ class Board:
         return cls(fd, workers)
 
     def row(self, worker: int) -> memoryview:
-        """A worker's fields as plain integers: several times faster to get at than an array's."""
+        """A worker's fields (or, behind the last, the flags) as plain integers.
+
+        They are several times faster to get at than an array's.
+        """
         return self._cells[worker * PAD : (worker + 1) * PAD]
 
     def write_text(self, worker: int, text: str) -> None:

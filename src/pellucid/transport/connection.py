@@ -159,6 +159,7 @@ class Connection:
         self.blocked = False
         if self._channel is None:
             return self.begin(now)
+        self.pace.resumed(now)
         try:
             while not self.blocked and self._write_once(self._channel, now):
                 pass
@@ -181,7 +182,7 @@ class Connection:
         self.pace.took(channel.taken - before)
         if channel.waiting or accepted < sum(map(len, views)):
             self.blocked = True
-            self.pace.refused()
+            self.pace.refused(now)
         if not session.backlog:
             self.pace.idle()
         return bool(accepted and session.backlog)

@@ -33,10 +33,12 @@ INTERVAL_SECONDS: Final = 0.03  # between two looks, at least
 INTERVAL_BYTES: Final = 32 << 10  # carried between two looks, if they come within ...
 LONGEST_INTERVAL: Final = 0.5
 PROBE_SECONDS: Final = 1.0
-QUEUE_SECONDS: Final = 0.02  # of delay, beside that of our own portions, are a queue
+QUEUE_SECONDS: Final = 0.01  # of delay, beside that of our own portions, are a queue
+REFUSED_SHARE: Final = 0.3  # of the time, in which the kernel takes no more, is a queue as well
 PLATEAU: Final = 3  # intervals of STARTUP without a gain
 PIECE_SECONDS: Final = 0.05  # what is urgent waits no longer for a piece to end
-BUFFER_SECONDS: Final = 0.03  # of the link, that the kernel may hold: several buckets
+BUFFER_SECONDS: Final = 0.05  # of the link, that the kernel may hold: several buckets
+SMALLEST_BUFFER: Final = 48 << 10
 LARGEST_BUFFER: Final = 4 << 20
 SMALLEST_PIECE: Final = 16 << 10
 LARGEST_PIECE: Final = 1 << 20
@@ -93,7 +95,9 @@ class Pace:
         self._probed = now
         self._acknowledged = 0
         self._idle = False  # in this interval, there was nothing to send at times
-        self._refused = False  # in this interval, the kernel took no more
+        self._settling = False  # this interval has not begun yet
+        self._refused = 0.0  # seconds of this interval in which the kernel took no more
+        self._refused_at: float | None = None
         self._tolerated = 0.0  # seconds of delay that are not our doing
         self._plateau = 0
 
@@ -105,7 +109,7 @@ class Pace:
     @property
     def buffer(self) -> int:
         """Bytes that the kernel should hold unsent, at most: what we wait for is not far away."""
-        return int(min(max(self._speed * BUFFER_SECONDS, SMALLEST_PIECE), LARGEST_BUFFER))
+        return int(min(max(self._speed * BUFFER_SECONDS, SMALLEST_BUFFER), LARGEST_BUFFER))
 
     def allowance(self, now: float) -> int:
         """Bytes that may go now; 0 until it is worth the while."""
@@ -123,9 +127,15 @@ class Pace:
         """The kernel took so many bytes; those that are urgent may go without an allowance."""
         self._tokens -= count
 
-    def refused(self) -> None:
-        """The kernel took less than was offered."""
-        self._refused = True
+    def refused(self, now: float) -> None:
+        """The kernel takes no more."""
+        self._refused_at = now
+
+    def resumed(self, now: float) -> None:
+        """The kernel takes more again."""
+        if self._refused_at is not None:
+            self._refused += now - max(self._refused_at, self._since)
+            self._refused_at = None
 
     def idle(self) -> None:
         """There was nothing to send: what is carried now says little about the link."""
@@ -138,19 +148,31 @@ class Pace:
     def observe(self, now: float, kernel: Kernel) -> None:
         """End the interval, if it is long enough, and decide on the next one."""
         seconds = now - self._since
+        if self._settling:  # what is acknowledged now was sent at the speed before
+            if seconds >= kernel.round_trip:
+                self._begin(now, kernel, settling=False)
+            return
         carried = kernel.acknowledged - self._acknowledged
         enough = carried >= INTERVAL_BYTES and seconds >= kernel.round_trip
         if not self.is_due(now) or not (enough or seconds >= LONGEST_INTERVAL):
             return
         sample = max(carried / seconds, SLOWEST)
+        if self._refused_at is not None:
+            self.resumed(now)
+            self.refused(now)
         if self._idle:
             self.rate = max(self.rate, sample)
         else:
             self._decide(sample, kernel, now)
         gain = GAIN.get(self.phase, 1 - self._head_room)
         self._speed = min(max(gain * self.rate, SLOWEST), self._ceiling)
+        self._begin(now, kernel, settling=kernel.round_trip > INTERVAL_SECONDS / 4)
+
+    def _begin(self, now: float, kernel: Kernel, *, settling: bool) -> None:
+        """Begin an interval."""
         self._since, self._acknowledged = now, kernel.acknowledged
-        self._idle = self._refused = False
+        self._settling = settling
+        self._idle, self._refused = False, 0.0
 
     def _fill(self, now: float) -> None:
         self._tokens = min(self._tokens + (now - self._filled) * self._speed, self._depth)
@@ -170,10 +192,10 @@ class Pace:
         longer = kernel.round_trip - kernel.least_round_trip
         self._tolerated = min(self._tolerated, longer)
         delay = longer - self._tolerated + kernel.unsent / sample
-        queue = delay > QUEUE_SECONDS + 2 * self._depth / sample
+        queue = delay > QUEUE_SECONDS + self._depth / sample
         if self.phase is Phase.DRAIN:
             self._drain(sample, longer, queue=queue)
-        elif queue or self._refused:
+        elif queue or self._refused > REFUSED_SHARE * (now - self._since):
             dip = self.phase is Phase.STEADY and sample < self.rate  # may be a moment's
             self.rate = (self.rate + sample) / 2 if dip else sample
             self.phase = Phase.DRAIN
@@ -188,7 +210,7 @@ class Pace:
     def _drain(self, sample: float, longer: float, *, queue: bool) -> None:
         if not queue:
             self.phase = Phase.STEADY
-        elif sample < 1.1 * self._speed and not self._refused:
+        elif sample < 1.1 * self._speed:
             # all that we send is carried, so it is not our queue: the way has become longer
             self._tolerated = longer
             self.phase = Phase.STEADY

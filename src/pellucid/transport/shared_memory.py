@@ -59,6 +59,7 @@ _STATE, _DEAD = int(Field.STATE), int(State.DEAD)
 _ARRIVED, _POSTED, _REDUCED = int(Field.ARRIVED), int(Field.POSTED), int(Field.REDUCED)
 _EXCHANGE_NS, _WAIT_NS = int(Field.EXCHANGE_NS), int(Field.WAIT_NS)
 _OVERHEAD_NS, _BYTES = int(Field.OVERHEAD_NS), int(Field.BYTES)
+_EPOCH = int(Flag.EPOCH)
 
 
 def _aligned(nbytes: int) -> int:
@@ -126,7 +127,13 @@ class Group:
             for w in range(self.workers)
         ]
         self._result = arena[self.workers * 2 * HALF_BYTES :][:HALF_BYTES]
-        self._headers = [[slot.view(torch.int64).numpy() for slot in pair] for pair in self._slots]
+        # plain integers of a memoryview: several times faster to get at than an array's
+        words = memoryview(self._map)
+        self._headers = [
+            [words[(2 * w + s) * SLOT_BYTES :][:SLOT_BYTES].cast("q") for s in range(2)]
+            for w in range(self.workers)
+        ]
+        self._flags = board.row(self.workers)
         self._rows = [board.row(worker) for worker in range(self.workers)]
         self._mine = self._rows[index]
         self._spent = 0  # nanoseconds of exchanging and waiting
@@ -173,10 +180,11 @@ class Group:
                 mine[at : at + size].view(part.dtype).view(part.shape).copy_(part)
             lengths.append(size)
             at = _aligned(at + size)
-        header[HEADER_WORDS : HEADER_WORDS + len(parts)] = lengths
+        for place, length in enumerate(lengths, HEADER_WORDS):
+            header[place] = length
         header[0] = self._code(kind)
         header[1] = len(parts)
-        header[2] = self.board.flags[Flag.EPOCH]
+        header[2] = self._flags[_EPOCH]
         _fence()
         self._mine[_ARRIVED] = number
         waited = self._wait(_ARRIVED, number, kind)
@@ -193,10 +201,10 @@ class Group:
                 continue  # dead: its part is missing
             header = self._headers[worker][slot]
             if header[0] != code:
-                raise DivergenceError(self._divergence(kind, worker, int(header[0])))
-            epoch = max(epoch, int(header[2]))
+                raise DivergenceError(self._divergence(kind, worker, header[0]))
+            epoch = max(epoch, header[2])
             memory = self._slots[worker][slot]
-            count = int(header[1])
+            count = header[1]
             at = _aligned(HEADER_BYTES + 8 * count)
             parts = []
             for length in header[HEADER_WORDS : HEADER_WORDS + count].tolist():

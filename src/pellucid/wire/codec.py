@@ -79,6 +79,10 @@ class Codec(ABC):
         """
         return self._encode(values, believed, (believed, *also))
 
+    def encode_delta(self, values: Floats, believed: Floats, into: Floats) -> memoryview:
+        """A message of ``values - believed``; what it says is added to ``into`` only."""
+        return self._encode(values, believed, (into,))
+
     def decode(self, message: Buffer, count: int) -> Floats:
         """The values of a message.
 

@@ -93,6 +93,7 @@ class ContributedChunk:
         self.pending: Pending | None = None
         self.sent = 0  # number of the latest delta
         self.queued: Values | None = None
+        self._scale = _largest(base)  # the largest weight, now and then
 
     def seed(self) -> None:
         """The values it has had since it was made are those that all boxes start from."""
@@ -115,13 +116,12 @@ class ContributedChunk:
             code: how to encode a new one. What is not finite it holds back.
         """
         if self.pending is None:
-            delta = self.untold()
-            if self._speaks(delta):
-                values = np.zeros_like(delta)
-                payload = CODECS[code].encode_difference(delta, values)
-                if values.any():
-                    self.sent += 1
-                    self.pending = Pending(self.sent, values, code, payload)
+            now = self.th if self.queued is None else self.th + self.queued
+            values = np.zeros_like(now)
+            payload = CODECS[code].encode_delta(now, self.base, values)
+            if self._speaks(values):
+                self.sent += 1
+                self.pending = Pending(self.sent, values, code, payload)
         return self.pending
 
     def receive(self, news: Weights) -> bool:
@@ -137,8 +137,12 @@ class ContributedChunk:
             return True
         if news.base not in (NEVER, self.version):
             return False
-        base = news.values if news.base == NEVER else self.base + news.values
-        self._move(base, self._settled(news.table))
+        settled = self._settled(news.table)
+        if news.base == NEVER:
+            self._replace(news.values, settled)
+        else:
+            np.add(self.base, news.values, out=self.base)  # the same sum as the owner's
+            self._queue(news.values, settled)
         self.version, self.table, self.since = news.version, news.table, news.since
         # numbers of a process that came back go on where the table ends, in whatever it has seen
         self.sent = max(self.sent, news.table.get(self.boot, 0))
@@ -157,8 +161,7 @@ class ContributedChunk:
 
         Otherwise boxes at rest would send each other their rounding errors for ever.
         """
-        largest = max(delta.max(), -delta.min())
-        return not largest <= QUIET * max(self.base.max(), -self.base.min())
+        return bool(_largest(delta) > QUIET * self._scale)
 
     def _settled(self, table: Mapping[int, int]) -> Values | None:
         """The delta that was in flight, if the new weights contain it."""
@@ -168,15 +171,25 @@ class ContributedChunk:
         self.pending = None
         return pending.values
 
-    def _move(self, base: Values, settled: Values | None) -> None:
+    def _replace(self, base: Values, settled: Values | None) -> None:
+        """The owner's weights themselves came."""
         if self.version == NEVER:  # th is nobody's work yet: the first weights replace it
             np.copyto(self.th, base)
         else:
-            correction = base - self.base
-            if settled is not None:
-                correction -= settled
-            if self.queued is None:
-                self.queued = correction
-            else:
-                self.queued += correction
+            self._queue(base - self.base, settled)
         np.copyto(self.base, base)
+        self._scale = _largest(base)
+
+    def _queue(self, correction: Values, settled: Values | None) -> None:
+        """Keep ``V_new - V`` until it is wanted; the array is taken over."""
+        if settled is not None:
+            correction -= settled
+        if self.queued is None:
+            self.queued = correction
+        else:
+            self.queued += correction
+
+
+def _largest(values: Values) -> np.float32:
+    """The largest magnitude."""
+    return max(values.max(), -values.min())

@@ -24,7 +24,7 @@ from pellucid.sync.exact.aliases import aliased
 from pellucid.sync.exact.gradients import Reducer, stray_leaves
 from pellucid.sync.exact.loader import in_script_thread
 from pellucid.sync.exact.prove import COUNT, TOO_SMALL, Proof, Prover, Saved
-from pellucid.sync.exact.region import Join, LeaveShare, Region, inside, is_inside
+from pellucid.sync.exact.region import Join, LeaveShare, Region, inside, is_inside, named_after
 from pellucid.sync.exact.rows import Rows
 from pellucid.sync.exact.tree import leaves_of, map_leaves
 from pellucid.sync.exact.view import BatchView
@@ -72,8 +72,13 @@ class Calls:
         self.alone = False  # nothing is ever split from now on
         self.trains_split = False  # a call that trains was split
         self.latest_region: Region | None = None
-        self.latest_module: nn.Module | None = None
+        self._latest_module: weakref.ref[nn.Module] | None = None
         self.latest_way: Way | None = None
+
+    @property
+    def latest_module(self) -> nn.Module | None:
+        """The module that was split last, if the script still has it."""
+        return None if self._latest_module is None else self._latest_module()
 
     def call(self, original: Original, module: nn.Module, args: Any, kwargs: Any) -> Any:
         """What ``module(*args, **kwargs)`` gives the script."""
@@ -181,7 +186,8 @@ class Calls:
         way = proof.way
         assert way is not None
         region = Region(self._group, rows, way.main_dim, way.reduces)
-        self.latest_region, self.latest_module, self.latest_way = region, call.module, way
+        self.latest_region, self.latest_way = region, way
+        self._latest_module = weakref.ref(call.module)  # the script may want its memory back
         with aliased(call.module, self.reducer), inside():
             output = self._timed(lambda: call.split(region, way))
         return self._leave(region, output, proof, call.module)
@@ -212,7 +218,8 @@ class Calls:
                 continue
             elif dim is None:
                 leaving = leaf.requires_grad and torch.is_grad_enabled()
-                joined[k] = LeaveShare.apply(region.group, leaf) if leaving else leaf
+                leave = named_after(LeaveShare, leaf)
+                joined[k] = leave.apply(region.group, leaf) if leaving else leaf
             elif _is_large(leaf, dim, region.rows):
                 joined[k] = BatchView(region.group, region.rows, leaf)
             else:
@@ -220,7 +227,8 @@ class Calls:
         if small:
             places, dims = zip(*small, strict=True)
             kind = f"outputs of {type(module).__name__}"
-            wholes = Join.apply(region.group, region.rows, dims, kind, *(leaves[k] for k in places))
+            join = named_after(Join, leaves[places[0]])
+            wholes = join.apply(region.group, region.rows, dims, kind, *(leaves[k] for k in places))
             joined.update(zip(places, wholes, strict=True))
         order = iter(range(len(leaves)))
 

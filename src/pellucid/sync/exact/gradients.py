@@ -120,12 +120,10 @@ class Reducer:
         into: list[torch.Tensor] = []
         added: list[torch.Tensor] = []
         for item, flat in zip(pending, sums, strict=True):
-            pieces = flat.split([p.numel() for p in item.parameters])
-            for parameter, piece in zip(item.parameters, pieces, strict=True):
-                # detached: a view would refuse what scripts do with .grad, such as detach_()
-                grad = piece.view(parameter.shape).detach()
-                if parameter.device != grad.device:
-                    grad = grad.to(parameter.device)
+            there = flat.to(item.parameters[0].device)
+            for parameter, grad in zip(
+                item.parameters, _pieces(there, item.parameters), strict=True
+            ):
                 if parameter.grad is None:
                     parameter.grad = grad
                 else:
@@ -144,6 +142,13 @@ class Reducer:
         sizes = [int(c) for c in counts]
         joined = self._group.gather("sparse", [indices, values], [sizes, sizes], [1, 0])
         return torch.sparse_coo_tensor(joined[0], joined[1], grad.shape, check_invariants=False)
+
+
+def _pieces(flat: torch.Tensor, like: list[torch.Tensor]) -> list[torch.Tensor]:
+    """Cut a flat tensor into tensors of these shapes, over the same memory."""
+    pieces = torch._C._nn.unflatten_dense_tensors(flat, like)
+    # a view would refuse what scripts do with .grad, such as detach_()
+    return [piece.detach() for piece in pieces]
 
 
 def stray_leaves(output: Any) -> list[torch.Tensor]:

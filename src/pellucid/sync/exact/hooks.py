@@ -7,7 +7,7 @@ called inside a split call gets what it is given joined, and what it returns is 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -35,8 +35,17 @@ __all__ = ["seams"]
 Original = Callable[..., Any]
 
 
-def seams(calls: Calls) -> list[tuple[Any, str, Callable[..., Any]]]:
-    """Triples (owner, name, handler) for `patch_functions`."""
+Seam = tuple[Any, str, Callable[..., Any]]
+
+
+def seams(calls: Calls, others: Sequence[Seam]) -> list[Seam]:
+    """Triples (owner, name, handler) for `patch_functions`.
+
+    Args:
+        calls: runs modules.
+        others: seams within modules, which a compiled graph must not swallow.
+    """
+    apart: list[Seam] = list(others)
 
     def forward_hook(original: Original, module: Any, hook: Any, **kwargs: Any) -> Any:
         """``register_forward_hook`` and ``register_forward_pre_hook``."""
@@ -61,6 +70,8 @@ def seams(calls: Calls) -> list[tuple[Any, str, Callable[..., Any]]]:
         """``torch.compile``: modules are compiled; a function runs as it is, its modules split."""
         if model is None:
             return lambda function: torch.compile(function, **kwargs)
+        _end_graphs_at(apart)
+        kwargs["fullgraph"] = False
         if isinstance(model, nn.Module):
             return original(model, **kwargs)
         fast = original(model, **kwargs)
@@ -80,6 +91,20 @@ def seams(calls: Calls) -> list[tuple[Any, str, Callable[..., Any]]]:
         (torch.utils.checkpoint, "checkpoint", checkpoint),
         (torch, "compile", compiled),
     ]
+
+
+def _end_graphs_at(seams: list[Seam]) -> None:
+    """Keep the compiler out of functions that exchange rows or draw random numbers.
+
+    It would take them for torch's own, put them into its graphs, and try them on fake values.
+
+    Args:
+        seams: emptied, so that it is done once.
+    """
+    while seams:
+        owner, name, _ = seams.pop()
+        if owner is not torch.Tensor:  # its methods the compiler does not look up
+            setattr(owner, name, torch.compiler.disable(getattr(owner, name)))
 
 
 def _is_torchs(hook: Any) -> bool:

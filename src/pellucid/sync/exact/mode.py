@@ -60,12 +60,8 @@ class ExactMode:
 
     def seams(self) -> list[tuple[Any, str, Callable[..., Any]]]:
         """Functions to answer: triples (owner, name, handler)."""
-        return [
-            *randomness.SEAMS,
-            *losses.SEAMS,
-            *norm.SEAMS,
-            *hooks.seams(self.calls),
-        ]
+        within = [*randomness.SEAMS, *losses.SEAMS, *norm.SEAMS]
+        return [*within, *hooks.seams(self.calls, within)]
 
     def start(self) -> None:
         """Let the followers begin, wait for them, and give all the leader's random state."""

@@ -39,9 +39,9 @@ def _batch_norm(  # noqa: PLR0913, PLR0917 - torch's own signature
     mean, var, count = _whole_statistics(region, input)
     if running_mean is not None:
         with torch.no_grad():
-            running_mean.mul_(1 - momentum).add_(mean.to(running_mean.dtype), alpha=momentum)
+            running_mean.lerp_(mean.to(running_mean.dtype), momentum)
             unbiased = var * (count / max(count - 1, 1))
-            running_var.mul_(1 - momentum).add_(unbiased.to(running_var.dtype), alpha=momentum)
+            running_var.lerp_(unbiased.to(running_var.dtype), momentum)
     return _Normalise.apply(region, count, eps, input, weight, bias, mean, var)
 
 
@@ -50,17 +50,32 @@ def _whole_statistics(
     region: Region, input: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, int]:
     """Mean and (biased) variance a channel over the whole batch, and the count behind them."""
-    mean, var = torch.batch_norm_update_stats(input, None, None, 0.0)
+    mean, var = _local_statistics(input)
     taken = region.group.swap("batch norm", [torch.stack([mean, var])])
     per_row = input.numel() // input.shape[1] // region.rows.local
-    counts = {w: region.rows.sizes[w] * per_row for w in taken}
-    count = sum(counts.values())
-    both = {w: parts[0].view(mean.dtype).view(2, -1).to(mean.device) for w, parts in taken.items()}
-    whole_mean = sum((both[w][0] * (counts[w] / count) for w in both), torch.zeros_like(mean))
-    whole_var = torch.zeros_like(var)
-    for w in both:
-        whole_var += (both[w][1] + (both[w][0] - whole_mean) ** 2) * (counts[w] / count)
+    counts = [region.rows.sizes[worker] * per_row for worker in taken]
+    count = sum(counts)
+    both = torch.cat([parts[0] for parts in taken.values()]).view(mean.dtype)
+    means, variances = both.to(mean.device).view(len(counts), 2, -1).unbind(1)
+    shares = mean.new_tensor([n / count for n in counts]).unsqueeze(1)
+    whole_mean = (means * shares).sum(0)
+    whole_var = (((means - whole_mean).square_() + variances) * shares).sum(0)
     return whole_mean, whole_var, count
+
+
+def _local_statistics(input: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and (biased) variance a channel over these rows.
+
+    On the CPU, two vectorised passes take a quarter of the time of torch's own kernel, which adds
+    up one value after the other; and torch adds pairwise, so no less precisely.
+    """
+    if input.is_cuda or input.dtype not in (torch.float32, torch.float64):
+        mean, var = torch.batch_norm_update_stats(input, None, None, 0.0)
+        return mean, var
+    dims = [d for d in range(input.ndim) if d != 1]
+    mean = input.mean(dims, keepdim=True)
+    var = (input - mean).square_().mean(dims)
+    return mean.view(-1), var
 
 
 class _Normalise(Function):
@@ -99,18 +114,20 @@ class _Normalise(Function):
                 None,
                 None,
             )
-        grad_input, grad_weight, grad_bias = torch.ops.aten.native_batch_norm_backward(
-            grads[0], input, weight, mean, var, None, None, False, ctx.eps, [True, True, True]
+        _, grad_weight, grad_bias = torch.ops.aten.native_batch_norm_backward(
+            grads[0], input, weight, mean, var, None, None, False, ctx.eps, [False, True, True]
         )
         sums = ctx.region.group.all_reduce("batch norm grad", torch.stack([grad_bias, grad_weight]))
-        scale = torch.rsqrt(var + ctx.eps) / -ctx.count
+        scale = torch.rsqrt(var + ctx.eps)
         if weight is not None:
             scale = scale * weight
-        # what the mean and the variance owe to each element: affine in the normalised input
-        owed = torch.native_batch_norm(
-            input, scale * sums[1], scale * sums[0], mean, var, False, 0.0, ctx.eps
+        owing = scale / -ctx.count
+        # what the mean and the variance owe to each element is affine in the normalised input
+        grad_input = torch.native_batch_norm(
+            input, owing * sums[1], owing * sums[0], mean, var, False, 0.0, ctx.eps
         )[0]
-        grad_input = grad_input.add_(owed)
+        shape = [-1] + [1] * (input.ndim - 2)
+        grad_input.addcmul_(grads[0], scale.to(grad_input.dtype).view(shape))
         if weight is None:
             grad_weight = grad_bias = None
         return None, None, None, grad_input, grad_weight, grad_bias, None, None

@@ -282,7 +282,7 @@ class Saved:
             for m in self._modules
         ]
         self._attributes = [(vars(m), _plain(m)) for m in self._modules]
-        self._parameters = [(p, p._version) for p in module.parameters()]
+        self._parameters = [(p, _version(p)) for p in module.parameters()]
         size = sum(p.numel() * p.element_size() for p, _ in self._parameters)
         self._values = (
             [p.detach().clone() for p, _ in self._parameters] if size < SAVED_BYTES else None
@@ -293,7 +293,7 @@ class Saved:
         now = generators.states()
         if now[1] != self._states[1] or now[2][1] != self._states[2][1]:
             return "it decides by random numbers of Python or numpy, the same for all rows"
-        if any(p._version != version for p, version in self._parameters):
+        if any(_version(p) != version for p, version in self._parameters):
             return "it changes its parameters in forward"
         return ""
 
@@ -320,9 +320,9 @@ class Saved:
                     buffer.detach().copy_(value)  # type: ignore[arg-type] # both are None, or none
                 owner[name] = buffer
         for k, (parameter, version) in enumerate(self._parameters):
-            if parameter._version != version and self._values is not None:
+            if _version(parameter) != version and self._values is not None:
                 parameter.detach().copy_(self._values[k])
-                self._parameters[k] = (parameter, parameter._version)
+                self._parameters[k] = (parameter, _version(parameter))
         for module, (now, before) in zip(self._modules, self._attributes, strict=True):
             for name in [k for k in _plain(module) if k not in before]:
                 del now[name]
@@ -348,6 +348,11 @@ class Saved:
             for hooks, before in taken:
                 hooks.clear()
                 hooks.update(before)
+
+
+def _version(tensor: torch.Tensor) -> int:
+    """A number that grows when the tensor is written to; those of inference mode have none."""
+    return 0 if tensor.is_inference() else tensor._version
 
 
 def _is_torchs(hook: Any) -> bool:

@@ -78,10 +78,24 @@ def _map_dict(function: Callable[[Any], Any], tree: dict[Any, Any]) -> dict[Any,
 def leaves_of(tree: Any) -> list[Any]:
     """All leaves, in the order in which `map_leaves` visits them."""
     found: list[Any] = []
-
-    def note(leaf: Any) -> Any:
-        found.append(leaf)
-        return leaf
-
-    map_leaves(note, tree)
+    _gather(tree, found)
     return found
+
+
+def _gather(tree: Any, found: list[Any]) -> None:
+    kind = type(tree)
+    if kind in _LEAVES or isinstance(tree, torch.Tensor):
+        found.append(tree)
+    elif kind is tuple or kind is list:
+        for item in tree:
+            _gather(item, found)
+    elif kind is dict:
+        for item in tree.values():
+            _gather(item, found)
+    else:  # seldom: by the one that knows them all
+
+        def note(leaf: Any) -> Any:
+            found.append(leaf)
+            return leaf
+
+        map_leaves(note, tree)

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from pellucid.sync.exact.region import Join
+from pellucid.sync.exact.region import Join, named_after
 from pellucid.sync.exact.rows import Rows
 from pellucid.sync.exact.tree import map_leaves
 from pellucid.sync.exact.view_rules import RULES
@@ -136,7 +136,8 @@ class BatchView(torch.Tensor):
             assert self.local is not None
             # with the rows' graph, if they have one, also where none is recorded at the moment
             with torch.enable_grad():
-                (whole,) = Join.apply(self.group, self.rows, (0,), "view", self.local)
+                join = named_after(Join, self.local)
+                (whole,) = join.apply(self.group, self.rows, (0,), "view", self.local)
             strides = _whole_strides(self.rows, self.local)
             if strides != whole.stride() and not whole.requires_grad:
                 whole = torch.empty_strided(

@@ -34,20 +34,21 @@ class Way:
     main_dim: int
     reduces: bool
 
-    @contextlib.contextmanager
-    def seams(self) -> Iterator[None]:
-        """Take the seams that only this way needs."""
-        if not self.reduces:
-            yield
-            return
-        originals = [(owner, name, getattr(owner, name)) for owner, name, _ in TOTALS]
-        for (owner, name, handler), (_, _, original) in zip(TOTALS, originals, strict=True):
-            setattr(owner, name, _answered(original, handler))
-        try:
-            yield
-        finally:
-            for owner, name, original in originals:
-                setattr(owner, name, original)
+    def seams(self) -> contextlib.AbstractContextManager[None]:
+        """Take the seams that only this way needs, while a body runs."""
+        return _totals_answered() if self.reduces else contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def _totals_answered() -> Iterator[None]:
+    originals = [(owner, name, getattr(owner, name)) for owner, name, _ in TOTALS]
+    for (owner, name, handler), (_, _, original) in zip(TOTALS, originals, strict=True):
+        setattr(owner, name, _answered(original, handler))
+    try:
+        yield
+    finally:
+        for owner, name, original in originals:
+            setattr(owner, name, original)
 
 
 def _answered(original: Callable[..., Any], handler: Callable[..., Any]) -> Callable[..., Any]:
@@ -101,7 +102,9 @@ class Call:
                 return BatchView(leaf.group, leaf.rows, leaf.local.detach().clone())
             return leaf.detach().clone() if isinstance(leaf, torch.Tensor) else leaf
 
-        inputs = map_leaves(copied, self.inputs)
+        # tensors made in inference mode would not say when they are written to
+        with torch.inference_mode(False), torch.no_grad():
+            inputs = map_leaves(copied, self.inputs)
         return Call(self.original, self.module, inputs, leaves_of(inputs))
 
     def versions(self) -> list[int]:

@@ -78,7 +78,7 @@ class BoxWeights:
         off = next((a.device for a in flat.layout.arrays if a.device != "cpu"), None)
         if off is not None:
             msg = (
-                f"{block.name} lies on {off}: hogwild shares weights in the memory of processors. "
+                f"{block.kind} lies on {off}: hogwild shares weights in the memory of processors. "
                 f"Keep the model there (--device cpu), or use --mode exact"
             )
             raise LayoutError(msg)
@@ -151,7 +151,7 @@ class BoxWeights:
                 continue
             if self._map[at + 64 : at + 96] != print_:
                 msg = (
-                    f"{block.name} has other tensors in this worker than in another: the workers' "
+                    f"{block.kind} has other tensors in this worker than in another: the workers' "
                     f"copies of the script built different models. Make them the same in all (no "
                     f"clock, no process id, no unseeded random number decides), or use --workers 1"
                 )

@@ -131,10 +131,12 @@ class Block:
     Attributes:
         name: the same on all workers, for what is the same in the script.
         flat: the tensors.
+        kind: of which module or optimizer they are, for messages.
     """
 
     name: str
     flat: FlatParameters
+    kind: str = ""
 
 
 class Weights(Protocol):

@@ -166,11 +166,12 @@ def held_by(owner: Any, limit: int = 300) -> tuple[Any, ...]:
 
 def _may_count(owner: Any) -> bool:
     """Whether an object holds numbers, or is the script's own and may come to hold some."""
-    if isinstance(owner, type | ModuleType):
+    if isinstance(owner, FunctionType):
+        return bool(_Counters(owner).get())
+    # of some objects, classes among them, it is a view that cannot be written to
+    if type(getattr(owner, "__dict__", None)) is not dict or isinstance(owner, ModuleType):
         return False
-    return bool(_Counters(owner).get()) or (
-        hasattr(owner, "__dict__") and not _is_librarys(type(owner))
-    )
+    return bool(_Counters(owner).get()) or not _is_librarys(type(owner))
 
 
 def _children(owner: Any) -> list[Any]:  # noqa: PLR0911 - one answer a kind of object
@@ -199,7 +200,8 @@ def _children(owner: Any) -> list[Any]:  # noqa: PLR0911 - one answer a kind of 
 
 def _is_librarys(kind: type) -> bool:
     """Whether a class is part of torch, numpy or Python: they draw from the script's generators."""
-    return kind.__module__.partition(".")[0] in ("builtins", "torch", "numpy", "typing", "abc")
+    module = kind.__module__ or ""  # None for classes that protobuf makes
+    return module.partition(".")[0] in ("", "builtins", "torch", "numpy", "typing", "abc", "google")
 
 
 def _referred_to(function: FunctionType) -> list[Any]:

@@ -91,7 +91,8 @@ class Registry:
         sizes = [len(group["params"]) for group in optimizer.param_groups]
         if self._checked.get(optimizer) == sizes:
             return
-        self._checked[optimizer] = sizes
+        if not any(is_lazy(p) for group in optimizer.param_groups for p in group["params"]):
+            self._checked[optimizer] = sizes
         loose = [
             Holder([f"parameters.{g}.{k}"], p, Kind.TRAINED)
             for g, group in enumerate(optimizer.param_groups)
@@ -116,6 +117,6 @@ class Registry:
             print_ = flat.layout.fingerprint()[:16]
             self._unnamed[print_] = self._unnamed.get(print_, 0) + 1
             name = f"{print_}.{self._unnamed[print_]}"
-        self._weights.register(Block(f"{kind} {name}", flat))
+        self._weights.register(Block(name, flat, kind))
         for tensor in flat.tensors():
             self._owner[tensor] = flat

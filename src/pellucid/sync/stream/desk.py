@@ -50,9 +50,8 @@ class NodeSettings:
             connected; a connection that broke is noticed at once.
         gain: the weight of a delta is its box's share times N**gain, 1 at most.
         outer: momentum at the owners.
-        least: leases a box asks for at once, at least.
-        most: likewise at most.
-        prefetch: seconds of work a box wants leases for.
+        least: leases a box asks for at once, at the start.
+        most: likewise at most; it asks for more whenever it had to wait.
     """
 
     timing: Timing = field(default_factory=Timing)
@@ -66,7 +65,6 @@ class NodeSettings:
     outer: Outer = field(default_factory=Outer)
     least: int = 2
     most: int = 8
-    prefetch: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -146,6 +144,17 @@ class Desk:
             if rate > 0:
                 rates[member.box] = rate
         return rates
+
+    def stride(self, power: float) -> float:
+        """How many times as long the steps of all boxes should be; see docs/design/0006-stream.md.
+
+        The effective number of boxes, ``(sum of rates)**2 / sum of rates**2``, to a power.
+        """
+        rates = list(self.rates().values())
+        if not rates:
+            return 1.0
+        count = sum(rates) ** 2 / sum(rate * rate for rate in rates)
+        return math.pow(count, power)
 
     def weight(self, box: int, gain: float) -> float:
         """What a delta of a box counts.

@@ -1,7 +1,7 @@
 """Stream mode: where its parts meet the box and the other boxes; see [Note: node] for the rest.
 
-The first worker of each box talks to the other boxes, for all workers of its box. What the script is
-answered is the same as in hogwild mode; but batches come from the cluster's steward, and the
+The first worker of each box talks to the other boxes, for all workers of its box. What the script
+is answered is the same as in hogwild mode; but batches come from the cluster's steward, and the
 box's weights are exchanged with the other boxes while the script trains.
 """
 

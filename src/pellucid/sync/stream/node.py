@@ -79,6 +79,7 @@ class Node:
         self._pushing = Pushing(self._desk, self._blocks, self._owning)
         self._passes = Passes(self._desk)
         self._steward = Steward(self._desk, self._passes)
+        self._sought: dict[str, float] = {}  # blocks not listed yet, since when
         self._samples = 0
         self._measured = (0, 0.0)  # samples and time at the latest measurement of the rate
         self._beaten = float("-inf")
@@ -208,7 +209,7 @@ class Node:
         if self._desk.view is not None:
             self._follow(self._desk.view, self._desk.view)
 
-    def next_block(self, fingerprint: str) -> int | Wait:
+    def next_block(self, fingerprint: str, now: float) -> int | Wait:
         """The number under which to add a block; call again after `WAIT`.
 
         A box that came late may never train models that others have trained: it keeps a place for
@@ -216,16 +217,20 @@ class Node:
 
         Args:
             fingerprint: of its layout.
+            now: seconds.
         """
         view = self._desk.view
         if view is None or self._desk.me is None:
             return WAIT
-        if any(info.fingerprint == fingerprint for info in view.blocks[len(self._blocks) :]):
-            for info in view.blocks[len(self._blocks) :]:
-                if info.fingerprint == fingerprint:
-                    break
-                place = np.zeros(info.elements, np.float32)
-                self.add_block(len(self._blocks), info.fingerprint, place, info.chunk)
+        listed = view.blocks[len(self._blocks) :]
+        wanted = [info.fingerprint for info in listed]
+        if listed and fingerprint not in wanted:
+            # others are ahead: this one will be listed soon, or the model is another
+            since = self._sought.setdefault(fingerprint, now)
+            return WAIT if now - since < self._desk.settings.timing.suspected else len(self._blocks)
+        for info in listed[: wanted.index(fingerprint)] if listed else ():
+            place = np.zeros(info.elements, np.float32)
+            self.add_block(len(self._blocks), info.fingerprint, place, info.chunk)
         return len(self._blocks)
 
     def ready(self, block_id: int) -> bool:
@@ -246,6 +251,19 @@ class Node:
             gain: 0 averages, 1 sums.
         """
         self._blocks[block_id].gain = min(max(gain, 0.0), 1.0)
+
+    def stride(self, power: float = 1.0) -> float:
+        """By how much to multiply the script's learning rate for a step of this box.
+
+        Averaging over N boxes makes of their N batches one of N times the size; the step that
+        belongs to it is N times as long for SGD (the linear scaling rule, Goyal et al. 2017, arXiv
+        1706.02677). N is the effective number of boxes that train, by their samples/s, and changes
+        as they come and go.
+
+        Args:
+            power: of N; see docs/design/0006-stream.md for which optimizer takes which.
+        """
+        return self._desk.stride(power)
 
     def correct(self, block_id: int | None = None) -> None:
         """Bring others' progress into the script's weights; by the training thread, at a step.
@@ -294,11 +312,11 @@ class Node:
         """The next batch to train on; None when the pass is used up; call again after `WAIT`."""
         if self._desk.membership.waiting(now):
             return WAIT
-        lease = self._passes.take(key, now)
+        lease = self._passes.take(key)
         if lease is WAIT:  # ask at once
             self._passes.tick(now)
             self._run_local(now)
-            lease = self._passes.take(key, now)
+            lease = self._passes.take(key)
         return lease
 
     def done(self, lease: Lease) -> None:
@@ -539,7 +557,7 @@ class Node:
         for box in sorted(new.keys() - old.keys()):
             self._desk.note("joined", box, f"box {box} takes part")
         for box in sorted(old.keys() - new.keys()):
-            leaving = old[box].leaving
+            leaving = old[box].leaving or self._desk.membership.said_goodbye(box)
             text = (
                 f"box {box} has left" if leaving else f"box {box} is dead: nothing is heard of it"
             )

@@ -84,8 +84,8 @@ class Passes:
         self._returned: list[Lease] = []
         self._ended: dict[PassKey, int] = {}
         self._wanted: PassKey | None = None
-        self._pace = 0.0  # batches/s, smoothed
-        self._last_take: float | None = None
+        self._size = desk.settings.least  # of a request
+        self._dry = False  # whether the script had to wait since the latest one
         self._since = 0
         self.begun: dict[int, int] = {}  # by loader: batches dealt to anybody
 
@@ -100,18 +100,18 @@ class Passes:
         one.closed = False  # another worker of the box may have left it
         return one.order if one.answered else WAIT
 
-    def take(self, key: PassKey, now: float) -> Lease | Wait | None:
+    def take(self, key: PassKey) -> Lease | Wait | None:
         """The next batch to train on, None when the pass is used up; ask again after `WAIT`."""
         one = self._own[key]
         if one.pool:
             lease = one.pool.popleft()
             self._at(lease.key).begun.add(lease.index)
-            self._measure(now)
             self._want(key)
             return lease
         if one.used_up and self._request is None:
             return None
         self._want(key)
+        self._dry = True
         return WAIT
 
     def done(self, lease: Lease) -> None:
@@ -210,6 +210,9 @@ class Passes:
         if request is None or grant.number != request.number or grant.key != request.key:
             return
         self._request = None
+        if self._dry and request.want:  # the script is faster than that
+            self._size = min(2 * self._size, self._desk.settings.most)
+            self._dry = False
         self._returned = self._returned[len(request.returned) :]
         if request.ended is not None:
             self._ended.pop(request.key, None)
@@ -269,9 +272,7 @@ class Passes:
             return None
         want = 0
         if not one.closed and not one.used_up:
-            settings = self._desk.settings
-            target = min(max(settings.least, round(self._pace * settings.prefetch)), settings.most)
-            want = target if 2 * len(one.pool) <= target else 0
+            want = self._size if 2 * len(one.pool) <= self._size else 0
         if not want and not self._returned and ended is None:
             return None
         self._number += 1
@@ -280,11 +281,6 @@ class Passes:
             self._desk.boot, self._number, key, want, returned,
             None if ended is None else ended[1], self._report(key),
         )  # fmt: skip
-
-    def _measure(self, now: float) -> None:
-        if self._last_take is not None and now > self._last_take:
-            self._pace += 0.2 * (1 / (now - self._last_take) - self._pace)
-        self._last_take = now
 
     def _current(self, key: PassKey) -> bool:
         latest = max(number for loader, number in self._own if loader == key[0])

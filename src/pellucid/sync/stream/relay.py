@@ -25,6 +25,8 @@ __all__ = ["Caller", "RelayedDealer", "RelayedExchange", "serve"]
 
 LARGEST: Final = 1 << 20  # bytes of a message
 
+_Packed = tuple[int, int, int]  # a lease: its pass's loader and number, and its index
+
 
 class Caller:
     """A worker's end.
@@ -35,6 +37,10 @@ class Caller:
 
     def __init__(self, fd: int) -> None:
         self._socket = socket.socket(fileno=fd)
+
+    def close(self) -> None:
+        """Ask no more."""
+        self._socket.close()
 
     def call(self, name: str, *values: Any) -> Any:
         """Ask the first worker.
@@ -87,19 +93,19 @@ class RelayedDealer:
     def take(self, key: PassKey) -> Lease | None:
         """See `Dealer.take`."""
         self._on_take()
-        return _lease(self._call("take", key))
+        return _answered(self._call("take", key))
 
     def done(self, lease: Lease) -> None:
         """See `Dealer.done`."""
-        self._call("done", lease)
+        self._call("done", _packed(lease))
 
     def finish(self, key: PassKey) -> Lease | None:
         """See `Dealer.finish`."""
-        return _lease(self._call("finish", key))
+        return _answered(self._call("finish", key))
 
     def close(self, key: PassKey, undone: list[Lease]) -> None:
         """See `Dealer.close`."""
-        self._call("close", key, undone)
+        self._call("close", key, [_packed(lease) for lease in undone])
 
     def progress(self, key: PassKey) -> int:
         """See `Dealer.progress`."""
@@ -180,17 +186,17 @@ class _Desk:
     def _undecided(self, key: list[int]) -> None:
         self._dealer.undecided(PassKey(*key))
 
-    def _take(self, key: list[int]) -> Lease | None:
-        return self._dealer.take(PassKey(*key))
+    def _take(self, key: list[int]) -> _Packed | None:
+        return _packed(self._dealer.take(PassKey(*key)))
 
-    def _done(self, lease: list[Any]) -> None:
-        self._dealer.done(Lease(PassKey(*lease[0]), lease[1]))
+    def _done(self, lease: _Packed) -> None:
+        self._dealer.done(_unpacked(lease))
 
-    def _finish(self, key: list[int]) -> Lease | None:
-        return self._dealer.finish(PassKey(*key))
+    def _finish(self, key: list[int]) -> _Packed | None:
+        return _packed(self._dealer.finish(PassKey(*key)))
 
-    def _close(self, key: list[int], undone: list[list[Any]]) -> None:
-        self._dealer.close(PassKey(*key), [Lease(PassKey(*k), index) for k, index in undone])
+    def _close(self, key: list[int], undone: list[_Packed]) -> None:
+        self._dealer.close(PassKey(*key), [_unpacked(lease) for lease in undone])
 
     def _progress(self, key: list[int]) -> int:
         return self._dealer.progress(PassKey(*key))
@@ -202,5 +208,14 @@ class _Desk:
         self._exchange.amplify(blocks, gain)
 
 
-def _lease(answer: list[Any] | None) -> Lease | None:
-    return None if answer is None else Lease(PassKey(*answer[0]), answer[1])
+def _packed(lease: Lease | None) -> _Packed | None:
+    return None if lease is None else (lease.key.loader, lease.key.number, lease.index)
+
+
+def _unpacked(lease: _Packed) -> Lease:
+    loader, number, index = lease
+    return Lease(PassKey(loader, number), index)
+
+
+def _answered(lease: _Packed | None) -> Lease | None:
+    return None if lease is None else _unpacked(lease)

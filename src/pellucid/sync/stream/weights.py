@@ -3,8 +3,8 @@
 [Note: last look]
 When the leader's script leaves a training pass it is about to evaluate, or to save. What it sees
 then are the cluster's weights, the owners': it gives them its own deltas and collects everybody's
-(it *settles*), for a while at most. If the network is too slow for that, it sees its own weights, in
-which the others' progress is as new as the network brought it.
+(it *settles*), for a while at most. If the network is too slow for that, it sees its own weights,
+in which the others' progress is as new as the network brought it.
 """
 
 from __future__ import annotations
