@@ -44,6 +44,7 @@ __all__ = ["Program", "launch"]
 
 REPEATED_WITHIN: Final = 5.0  # seconds in which the workers' errors are one error
 STDERR: Final = 2
+USAGE: Final = 2  # exit code of a program that does not know its arguments
 
 
 @dataclass(frozen=True)
@@ -116,21 +117,27 @@ class _Run:
         self._crew = Crew(self._board, self._events)
         self._meters = Meters()
         killed_before = oom_kills()
-        words = Words(box.name, str(run_dir.path), lambda: oom_kills() > killed_before)
+        self._words = words = Words(
+            box.name, str(run_dir.path), lambda: oom_kills() > killed_before
+        )
         policy = Policy(settings.on_failure, settings.dead_after, settings.stall_after)
         self._supervisor = Supervisor(settings.workers, policy, words)
         self._began = time.monotonic()
         self._told: set[str] = set()
         self._error_at: float | None = None
         self._code: int | None = None
+        self._argv: list[str] = []
 
     def start(self, program: Program, command: Sequence[str], exchange: int) -> None:
         """Start all workers at once: they import in parallel."""
         settings = self._settings
+        if settings.device == "cpu" and settings.workers > self._box.cores:
+            self._console.say(self._words.crowded(settings.workers, self._box.cores))
         seeds = random.SystemRandom()
         seed = settings.seed if settings.seed is not None else seeds.getrandbits(63)
         hash_seed = seed % 2**32 if settings.seed is not None else seeds.getrandbits(32)
         streams = [_duplicate(fd) for fd in (0, 1, 2)]
+        self._argv = program.argv
         self._log.write(0.0, {"event": "start", **_facts(settings, program), "seed": seed})
         for index in range(settings.workers):
             spec = WorkerSpec(
@@ -278,6 +285,8 @@ class _Run:
             self._console.say(summary)
             if self._settings.profile:
                 self._console.say(self._meters.profile())
+        if code == USAGE and (ours := _options_of_ours(self._argv)):
+            self._console.say(self._words.misplaced(ours))
         records = f"the records of this run are in {self._run_dir.path}"
         failed = code not in (0, -signal.SIGINT) or self._supervisor.deaths > 0
         if self._error_at is not None:
@@ -286,6 +295,12 @@ class _Run:
             self._console.say(records)
         else:
             self._run_dir.remove()
+
+
+def _options_of_ours(argv: Sequence[str]) -> list[str]:
+    """Arguments given to the script that are named as options of ours."""
+    ours = {"--" + name.replace("_", "-") for name in Settings.__struct_fields__}
+    return [word for word in argv if word.partition("=")[0] in ours]
 
 
 def _duplicate(fd: int) -> int:
