@@ -31,12 +31,12 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
-from machine import commit, machine  # type: ignore[import-not-found] # beside this file
+from machine import commit, machine
 from torch import Tensor, nn
 
 from pellucid.caffe.net import Net
 from pellucid.caffe.proto import messages, read_net
-from pellucid.caffe.tools.lmdb_writer import write_lmdb
+from pellucid.caffe.tools.database_writer import write_database
 
 HERE = Path(__file__).parent
 EXAMPLE = HERE.parent / "examples" / "caffe"
@@ -166,7 +166,7 @@ def _prepare(folder: Path, iterations: int) -> None:
             shape = {"channels": 1, "height": 28, "width": 28}
             yield f"{k:08d}", messages.Datum(data=image, label=k % 10, **shape)
 
-    write_lmdb(folder / "mnist_train_lmdb", records())
+    write_database(folder / "mnist_train_lmdb", records())
     net = (EXAMPLE / "lenet_train_test.prototxt").read_text()
     (folder / "lenet_train_test.prototxt").write_text(net)
     (folder / "solver.prototxt").write_text(

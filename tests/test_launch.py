@@ -21,6 +21,7 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 
 from pellucid.errors import LaunchError
+from pellucid.launch.crew import catches
 from pellucid.launch.environment import visible_gpu, worker_environment
 from pellucid.launch.messages import Words, signal_name
 from pellucid.launch.run_dir import RunDir
@@ -810,3 +811,15 @@ def test_workers_that_cannot_start_are_an_error(launch: Launch) -> None:
     code, _, err = run.finish()
     assert code == 2
     assert "cannot find the script 'missing.py'" in err
+
+
+def test_a_process_is_known_to_catch_a_signal() -> None:
+    before = signal.getsignal(signal.SIGHUP)
+    try:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        assert not catches(os.getpid(), signal.SIGHUP)
+        signal.signal(signal.SIGHUP, lambda *_: None)
+        assert catches(os.getpid(), signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert not catches(2**22 + 1, signal.SIGHUP)  # no such process

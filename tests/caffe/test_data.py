@@ -240,11 +240,13 @@ def test_missing_and_broken_images(pictures: Path) -> None:
 
 
 @pytest.mark.parametrize("encoded", [False, True])
-def test_a_converted_list_is_the_list(pictures: Path, encoded: bool) -> None:
+@pytest.mark.parametrize("backend", ["LMDB", "LEVELDB"])
+def test_a_converted_list_is_the_list(pictures: Path, encoded: bool, backend: str) -> None:
     listing = str(pictures / "list.txt")
-    count = convert_imageset(f"{pictures}/", listing, pictures / "db", encoded=encoded)
+    kinds: dict[str, Any] = {"encoded": encoded, "backend": backend}
+    count = convert_imageset(f"{pictures}/", listing, pictures / "db", **kinds)
     assert count == 5
-    (found,) = batches(made(data_layer(5), pictures), 1)
+    (found,) = batches(made(data_layer(5).replace("LMDB", backend), pictures), 1)
     (listed,) = batches(made(IMAGES.format(""), pictures), 1)
     assert torch.equal(found["data"], listed["data"])
     assert torch.equal(found["label"], listed["label"])

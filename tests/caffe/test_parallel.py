@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import pytest
 from pellucid.caffe import log
 from pellucid.caffe.proto import messages
 from pellucid.caffe.solver.build import Options, build
-from pellucid.caffe.tools.lmdb_writer import write_lmdb
+from pellucid.caffe.tools.database_writer import write_database
 from pellucid.caffe.weights import read_weights
 from pellucid.settings import Mode
 from tests.caffe import nets
@@ -121,7 +122,7 @@ def digits(path: Path, count: int, seed: int) -> None:
                 messages.Datum(channels=1, height=28, width=28, label=label, data=image.tobytes()),
             )
 
-    write_lmdb(path, records())
+    write_database(path, records())
 
 
 def test_lenet_from_databases_is_the_same_with_two_workers(
@@ -217,3 +218,37 @@ def test_a_loss_in_python_is_the_same_with_two_workers(
         + nets.layer("loss", "Python", "ipx ipy", "loss", loss)
     )
     both(nets.dummies(net))
+
+
+@pytest.mark.slow
+def test_signals_ask_both_workers_for_a_snapshot_and_for_the_end(tmp_path: Path) -> None:
+    """Ctrl-C stops with a snapshot, SIGHUP takes one and goes on: at one iteration in all."""
+    (tmp_path / "net.prototxt").write_text(nets.dummies(nets.lenet(8)))
+    endless = SOLVER.format("two").replace("max_iter: 2", "max_iter: 1000000")
+    (tmp_path / "solver.two").write_text(endless)
+    command = [sys.executable, "-m", "pellucid", "caffe", "train", "-solver", "solver.two"]
+    with subprocess.Popen(
+        [*command, "--workers", "2"], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    ) as running:
+        assert running.stderr is not None
+        said = []
+
+        def until(what: str) -> None:
+            for line in running.stderr or ():
+                said.append(line)
+                if what in line:
+                    return
+            pytest.fail(f"it ended before it said {what!r}: {''.join(said)}")
+
+        try:
+            until("Iteration 3 ")
+            running.send_signal(signal.SIGHUP)
+            until("Snapshotting solver state")
+            until("Iteration ")
+            running.send_signal(signal.SIGINT)
+            until("Optimization stopped early.")
+            running.communicate(timeout=60)
+        finally:
+            running.kill()
+    assert running.returncode == 0
+    assert len(list(tmp_path.glob("two_iter_*.solverstate"))) == 2

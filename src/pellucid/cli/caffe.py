@@ -63,6 +63,10 @@ _WEIGHTS: Final = _flag("weights", type=LIST, default=(), help=".caffemodel file
 _ITERATIONS: Final = _flag("iterations", type=int, default=50, help="how many; default: 50")
 
 
+_BACKENDS: Final = click.Choice(["LMDB", "LEVELDB"], case_sensitive=False)
+_BACKEND: Final = _flag("backend", type=_BACKENDS, default="LMDB", help="default: LMDB")
+
+
 @contextmanager
 def _told() -> Iterator[None]:
     """One line instead of a traceback."""
@@ -325,12 +329,15 @@ def upgrade_solver_proto_text(source: str, out: str) -> None:
 @click.argument("images")
 @click.argument("labels")
 @click.argument("out")
-def convert_mnist(images: str, labels: str, out: str) -> None:
-    """Make the LMDB database OUT of two idx files, of MNIST or of its like."""
+@_BACKEND
+def convert_mnist(images: str, labels: str, out: str, backend: str) -> None:
+    """Make the database OUT of two idx files, of MNIST or of its like."""
     with _told():
         from pellucid.caffe.tools.convert_mnist import convert_mnist
 
-        click.echo(f"Wrote {convert_mnist(images, labels, out)} records to {out}")
+        click.echo(
+            f"Wrote {convert_mnist(images, labels, out, backend=backend.upper())} records to {out}"
+        )
 
 
 @caffe.command("convert_imageset")
@@ -344,18 +351,20 @@ def convert_mnist(images: str, labels: str, out: str) -> None:
 @_flag("check_size", is_flag=True, help="refuse images of different sizes")
 @_flag("encoded", is_flag=True, help="keep the files' bytes, to be decoded when read")
 @_flag("seed", type=int, help="of the shuffling")
+@_BACKEND
 def convert_imageset(root: str, listing: str, out: str, **flags: Any) -> None:
-    """Make the LMDB database OUT of images: LISTING has lines of ROOT's 'path label'."""
+    """Make the database OUT of images: LISTING has lines of ROOT's 'path label'."""
     with _told():
         from pellucid.caffe.tools.convert_imageset import convert_imageset
 
+        flags["backend"] = flags["backend"].upper()
         click.echo(f"Wrote {convert_imageset(root, listing, out, **flags)} records to {out}")
 
 
 @caffe.command("compute_image_mean")
 @click.argument("database")
 @click.argument("out", required=False)
-@_flag("backend", type=click.Choice(["LMDB", "LEVELDB"], case_sensitive=False), default="LMDB")
+@_BACKEND
 def compute_image_mean(database: str, out: str | None, backend: str) -> None:
     """Write the mean image of DATABASE to the binaryproto file OUT; show each channel's mean."""
     with _told():

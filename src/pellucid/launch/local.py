@@ -274,6 +274,14 @@ class Run:
             # a follower that became the leader has a process group of its own
             reached = came.from_terminal and self._supervisor.leader == 0
             self._log.write(self._elapsed(), {"event": "signal", "signal": came.number.name})
+            if came.number == signal.SIGHUP and self._crew.catches(
+                self._supervisor.leader, came.number
+            ):
+                # the script acts on it by itself: that is no wish to end the run
+                for worker in self._supervisor.living:
+                    if worker != self._supervisor.leader or not reached:
+                        self._crew.send(worker, came.number)
+                continue
             self._do(self._supervisor.interrupt(came.number, sights, reached_leader=reached))
 
     def _look_out(self) -> None:
