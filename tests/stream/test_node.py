@@ -51,8 +51,11 @@ class Pair:
         )
         self.node.add_block(0, "layout", self.th, CHUNK)
         self.node.tick(0.0)
+        self.node.tick(0.0)
         assert self.node.view is not None
-        assert self.node.view.blocks == (BlockInfo("layout", CHUNK * CHUNKS, CHUNK, 0),)
+        assert self.node.view.blocks == (
+            BlockInfo("layout", CHUNK * CHUNKS, CHUNK, 0, seeded=True),
+        )
         self.node.connected(1, 0.0)
         self.first = self.node.view
         self.beat()

@@ -32,6 +32,7 @@ from pellucid.sync.stream.owning import Owning
 from pellucid.sync.stream.passes import WAIT, Passes, Steward, Wait
 from pellucid.sync.stream.pushing import Pushing
 from pellucid.sync.stream.status import BoxStatus, Status
+from pellucid.wire.contributor import SEED
 from pellucid.wire.messages import (
     NEVER,
     Ask,
@@ -519,7 +520,16 @@ class Node:
             rate=self._desk.rate,
             samples=self._samples,
             reports=self._passes.reports(),
+            ready=self._ready_blocks(),
         )
+
+    def _ready_blocks(self) -> int:
+        count = 0
+        for block in self._blocks.values():
+            if not self._fits(block) or any(chunk.version <= SEED for chunk in block.chunks):
+                break
+            count += 1
+        return count
 
     def _beat(self, peer: int, now: float) -> None:
         self._desk.send(peer, self._own_beat(now))
