@@ -325,7 +325,7 @@ def read_facts(peer: tuple[str, int] | None = None) -> Facts:
     Args:
         peer: host and port of another box.
     """
-    import psutil  # type: ignore[import-untyped]
+    import psutil
 
     locked = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0]
     scope = _read(ROOT / "proc/sys/kernel/yama/ptrace_scope")
