@@ -73,6 +73,18 @@ def test_what_is_random_depends_on_seed_and_position_alone(database: Path) -> No
     assert not torch.equal(run[0]["data"], run[5]["data"])
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_batches_are_had_by_number(database: Path, workers: int) -> None:
+    made_source = made(data_layer(transform="crop_size: 4 mirror: true"), database)
+    wanted = batches(made_source, 8)
+    by_number = made_source.batches(workers)
+    for number in (1, 2, 5, 3, 4, 0):
+        torch.testing.assert_close(by_number.take(number), wanted[number], rtol=0, atol=0)
+    some = list(by_number.some(2, 3))
+    torch.testing.assert_close(some, wanted[2:5], rtol=0, atol=0)
+    torch.testing.assert_close(by_number.take(1), wanted[1], rtol=0, atol=0)
+
+
 def test_testing_crops_the_centre_and_subtracts_the_mean_of_it(database: Path) -> None:
     compute_image_mean(str(database / "db"), database / "mean.binaryproto")
     layer = data_layer(transform='crop_size: 4 mean_file: "mean.binaryproto"')

@@ -123,6 +123,7 @@ def _text(value: Any) -> str:
 def _choose_device(solver: str, gpu: str, ours: dict[str, Any]) -> None:
     """The GPUs that were asked for, one a worker; the CPU if the solver says so."""
     if gpu:
+        _need_gpu(gpu)
         ours["device"] = ours["device"] or "cuda"
         ours["workers"] = ours["workers"] or _use_gpus(gpu)
     elif ours["device"] is None:
@@ -131,6 +132,18 @@ def _choose_device(solver: str, gpu: str, ours: dict[str, Any]) -> None:
         param = read_solver(solver)
         if param.solver_mode == type(param).CPU:
             ours["device"] = "cpu"
+
+
+def _need_gpu(gpu: str) -> None:
+    """Refuse a GPU that the installed torch cannot use; what asked for it is `-gpu`."""
+    import torch
+
+    if not torch.cuda.is_available():
+        msg = (
+            f"-gpu {gpu}: the installed torch finds no GPU on this box. Drop -gpu to compute on "
+            "the CPU, or see `pellucid doctor` for what is missing"
+        )
+        raise SettingsError(msg)
 
 
 def _use_gpus(gpu: str) -> int | None:
@@ -150,6 +163,7 @@ def _single(flags: dict[str, Any]) -> Any:
     from pellucid.caffe.single_net import SingleNet
 
     if gpu := flags.pop("gpu"):
+        _need_gpu(gpu)
         _use_gpus(gpu)
         flags["device"] = "cuda"
     begin()

@@ -142,8 +142,8 @@ class Calls:
         proofs = self._proofs.setdefault(module, {})
         # a slice of one row tells less about how it lies in memory: it is proven by itself
         few = size[0] if size[0] < 2 * len(self._group.living) else 0
-        modes = (module.training, torch.is_grad_enabled(), torch.is_autocast_enabled("cpu"))
-        kind = (*modes, few, call.kind())
+        casts = (torch.is_autocast_enabled("cpu"), torch.is_autocast_enabled("cuda"))
+        kind = (module.training, torch.is_grad_enabled(), casts, few, call.kind())
         proof = proofs.get((kind, size)) or proofs.get((kind, None))
         if proof is None or proof.is_due():
             fresh = self._prover.prove(call, proof)

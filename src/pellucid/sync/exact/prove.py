@@ -233,6 +233,8 @@ class Prover:
             warnings.simplefilter("ignore")
             began = time.perf_counter()
             output = run()
+            if torch.cuda.is_initialized():  # what was started there is not over yet
+                torch.cuda.synchronize()
             seconds = time.perf_counter() - began
         trial = _Trial(
             output,

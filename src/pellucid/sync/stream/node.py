@@ -163,6 +163,15 @@ class Node:
         self._bytes_out += sum(memoryview(message.payload).nbytes for _, message in out)
         return out
 
+    def pace(self, spent: float, elapsed: float) -> None:
+        """Keep the cost of the exchange at its share, by exchanging chunks more or less often.
+
+        Args:
+            spent: seconds of a processor that the driver spent on the exchange lately.
+            elapsed: the seconds since it said that before.
+        """
+        self._pushing.pace(spent, elapsed)
+
     def notes(self) -> list[Note]:
         """What the user wants to know, since the last call."""
         return self._desk.notes()
@@ -261,7 +270,7 @@ class Node:
         as they come and go.
 
         Args:
-            power: of N; see docs/design/0006-stream.md for which optimizer takes which.
+            power: of N; see docs/design/0007-stream.md for which optimizer takes which.
         """
         return self._desk.stride(power)
 
@@ -327,6 +336,14 @@ class Node:
         """Batches that were taken and will not be trained on here: others may have them."""
         self._passes.give_back(leases)
 
+    def ask_again(self, key: PassKey) -> None:
+        """A pass that was used up may be so no longer: somebody died."""
+        self._passes.ask_again(key)
+
+    def outstanding(self, key: PassKey) -> int:
+        """Batches of a pass that are dealt and not known to be done; the steward knows, else 0."""
+        return self._steward.outstanding(key)
+
     def spent(self, key: PassKey) -> bool:
         """Whether an opened pass is used up, as it is for a box that comes late."""
         return self._passes.spent(key)
@@ -339,6 +356,7 @@ class Node:
             batches: how many there were, if it came to its end and that was not known before.
         """
         self._passes.close(key, batches)
+        self._beaten = float("-inf")  # what we have done is to be known soon
 
     def progress(self, key: PassKey) -> int:
         """Batches of the loader begun so far by all boxes, in all passes."""
