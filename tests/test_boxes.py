@@ -239,6 +239,7 @@ def test_the_end_is_told_before_the_first_box_leaves(boxes: Boxes) -> None:
     assert first.process.poll() is None
     boxes.let("left")
     assert first.finish()[0] == 0
+    assert "the run has ended" not in first.said()
 
 
 def test_a_killed_worker_0_ends_its_box_only(boxes: Boxes) -> None:

@@ -137,7 +137,8 @@ class Company:
     @property
     def over(self) -> Over | None:
         """The run's end, if it came on another box."""
-        return self.door.register.over
+        over = self.door.register.over
+        return None if over is None or over.box == self._cluster.here.box else over
 
     def parts(self) -> list[str]:
         """The status in words."""
