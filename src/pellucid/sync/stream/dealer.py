@@ -42,7 +42,7 @@ class ClusterDealer:
     """
 
     def __init__(
-        self, engine: Engine, worker: int, box: BoxPasses, on_take: Callable[[], None]
+        self, engine: Engine, worker: int, box: BoxPasses, on_take: Callable[[], object]
     ) -> None:
         self._engine = engine
         self._worker = worker
