@@ -40,6 +40,7 @@ from pellucid.transport.board import Board, Field, Flag, State
 
 if TYPE_CHECKING:
     from pellucid.settings import Cluster
+    from pellucid.sync.exact.mode import ExactMode
     from pellucid.sync.shared.mode import AsynchronousMode
     from pellucid.transport.shared_memory import Group
     from pellucid.wire.session import Hello
@@ -142,22 +143,24 @@ class Worker:
         """Take hold of the seams, for exact mode to answer."""
         from torch.optim.optimizer import register_optimizer_step_post_hook
 
-        from pellucid.sync.exact.mode import ExactMode
-
-        group = self._group()
-        group.on_change = self._take_over
-        mode = ExactMode(
-            group,
-            self.tell,
-            always_split=self.spec.split == "always",
-            all_threads=self.spec.threads * self.spec.workers,
-            reason=self.spec.reason,
-        )
+        mode = self._exact_mode()
+        mode.group.on_change = self._take_over
         patch_entropy(self._patches, self.spec.seed)
         patch_loaders(self._patches, mode.loaders.iterate)
         patch_modules(self._patches, mode.calls.call)
         patch_functions(self._patches, mode.seams())
         register_optimizer_step_post_hook(mode.on_step)
+
+    def _exact_mode(self) -> ExactMode:
+        from pellucid.sync.exact.mode import ExactMode
+
+        return ExactMode(
+            self._group(),
+            self.tell,
+            always_split=self.spec.split == "always",
+            all_threads=self.spec.threads * self.spec.workers,
+            reason=self.spec.reason,
+        )
 
     def _install_hogwild(self) -> None:
         """Take hold of the seams, for hogwild mode to answer."""
@@ -190,6 +193,8 @@ class Worker:
 
         spec, cluster = self.spec, self.spec.cluster
         assert cluster is not None  # the launcher gives one to each worker of this mode
+        secret = "" if spec.index else _read(cluster.secret_fd)
+        hello = _hello(cluster, str(torch.__version__))
         around = Surroundings(
             self.board,
             spec.index,
@@ -202,14 +207,18 @@ class Worker:
             on_lead=self._effects.promote,
             reason=spec.reason,
         )
+        if spec.lockstep:
+            from pellucid.sync.stream.lockstep import LockstepMode
+
+            mode = LockstepMode(around, self._exact_mode(), hello=hello, secret=secret)
+            self._answer_by(mode)
+            self._close = lambda: mode.end(failed=self._failed)
+            return
         torch.set_num_threads(spec.threads * spec.workers)  # until there is something to divide
         if spec.index:
             self._answer_by(OtherWorkersMode(around, spec.lines[0]))
-            return
-        with os.fdopen(cluster.secret_fd) as file:
-            secret = file.read()
-        hello = _hello(cluster, str(torch.__version__))
-        self._answer_by(FirstWorkersMode(around, spec.lines, hello=hello, secret=secret))
+        else:
+            self._answer_by(FirstWorkersMode(around, spec.lines, hello=hello, secret=secret))
 
     def _answer_by(self, mode: AsynchronousMode) -> None:
         """Take hold of the seams, for an asynchronous mode to answer."""
@@ -308,6 +317,11 @@ def _hello(cluster: Cluster, torch: str) -> Hello:
         torch=torch,
         python=platform.python_version(),
     )
+
+
+def _read(fd: int) -> str:
+    with os.fdopen(fd) as file:
+        return file.read()
 
 
 def _peak_rss() -> int:

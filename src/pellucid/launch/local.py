@@ -155,9 +155,9 @@ class Run:
         self._reader = EventReader()
         self._log = EventLog(run_dir.events)
         self._crew = Crew(self._board, self._events)
-        self._meters = Meters(adds=settings.mode != "exact")
+        self._meters = Meters(adds=not settings.lockstep)
         killed_before = oom_kills()
-        lockstep = settings.mode == "exact"
+        lockstep = settings.lockstep
         self._words = words = Words(
             box.name, str(run_dir.path), lambda: oom_kills() > killed_before, lockstep
         )

@@ -60,7 +60,7 @@ class ClusterDealer:
         engine: Engine,
         worker: int,
         box: BoxPasses,
-        on_take: Callable[[], None],
+        on_take: Callable[[], object],
         *,
         leads: Callable[[], bool] | None = None,
     ) -> None:

@@ -275,16 +275,22 @@ class Node:
         """
         return self._desk.stride(power)
 
-    def correct(self, block_id: int | None = None) -> None:
+    def correct(self, block_id: int | None = None) -> list[tuple[int, int]]:
         """Bring others' progress into the script's weights; by the training thread, at a step.
 
         Args:
             block_id: which block; all without it.
+
+        Returns:
+            The chunks that have changed, as pairs of the block's number and the chunk's index.
         """
-        for block in self._blocks.values():
-            if block_id is None or block.id == block_id:
-                for chunk in block.chunks:
-                    chunk.correct()
+        return [
+            (block.id, at)
+            for block in self._blocks.values()
+            if block_id is None or block.id == block_id
+            for at, chunk in enumerate(block.chunks)
+            if chunk.correct()
+        ]
 
     def weights(self, block_id: int) -> Values:
         """The cluster's weights as this box knows them, a copy: G, without our untold rest."""
