@@ -75,6 +75,7 @@ STREAM_ONLY: Final = (
     "suspect_after",
     "lost_after",
     "nesterov",
+    "scale_lr",
     "bundle_limit",
 )
 
@@ -193,6 +194,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     nesterov: Annotated[
         bool, Meta(description="whether owners of weights add delayed Nesterov momentum")
     ] = False
+    scale_lr: Annotated[
+        bool,
+        Meta(
+            description="whether learning rates are multiplied by the number of boxes; default: yes"
+        ),
+    ] = True
     bundle_limit: Annotated[
         Count,
         Meta(description="MiB that script and files beside it may take to be sent; default: 100"),
@@ -251,6 +258,7 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True):
         suspect_after: seconds of silence that make a box suspect.
         lost_after: seconds of silence after which the others go on without it.
         nesterov: whether owners add delayed Nesterov momentum.
+        scale_lr: whether steps are as many times as long as there are boxes.
     """
 
     run: str
@@ -265,6 +273,7 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True):
     suspect_after: float = 6.0
     lost_after: float = 10.0
     nesterov: bool = False
+    scale_lr: bool = True
 
 
 class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
