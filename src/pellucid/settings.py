@@ -203,6 +203,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """Where the value of a setting came from."""
         return self.origins.get(name, "default")
 
+    @property
+    def lockstep(self) -> bool:
+        """Whether the workers of this box wait for each other at every step."""
+        exact = self.within == "exact" and self.workers > 1
+        return self.mode == "exact" or (self.mode == "stream" and exact)
+
     def reason(self) -> str:
         """How many workers and threads, and why so many; part of the start line."""
         workers, threads = _counted(self.workers, "worker"), self.threads_per_worker
@@ -329,6 +335,12 @@ class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
     def leads(self) -> bool:
         """Whether it starts as the leader: what it prints and saves is real."""
         return self.index == 0 and (self.cluster is None or self.cluster.here.box == 0)
+
+    @property
+    def lockstep(self) -> bool:
+        """Whether the workers of this box wait for each other at every step."""
+        within = "" if self.cluster is None else self.cluster.within
+        return self.mode == "exact" or (within == "exact" and self.workers > 1)
 
     def dump(self) -> str:
         """The text for ``PELLUCID_WORKER``."""

@@ -134,6 +134,11 @@ class Membership:
         if peer is not None and peer.boot == boot:
             peer.gone = True
 
+    def said_goodbye(self, box: int) -> bool:
+        """Whether a box went for good, and said so."""
+        peer = self._peers.get(box)
+        return peer is not None and peer.gone
+
     def receive(self, view: View, now: float) -> bool:
         """Somebody's view. Returns whether it is ours from now on."""
         if self.view is not None and view.id <= self.view.id:

@@ -148,7 +148,7 @@ class Desk:
         return rates
 
     def stride(self, power: float) -> float:
-        """How many times as long the steps of all boxes should be; see docs/design/0006-stream.md.
+        """How many times as long the steps of all boxes should be; see docs/design/0007-stream.md.
 
         The effective number of boxes, ``(sum of rates)**2 / sum of rates**2``, to a power.
         """

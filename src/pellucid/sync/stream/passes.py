@@ -143,6 +143,10 @@ class Passes:
             self._at(lease.key).begun.discard(lease.index)
             self._returned.append(lease)
 
+    def ask_again(self, key: PassKey) -> None:
+        """Look again whether a pass is used up."""
+        self._own[key].used_up = False
+
     def spent(self, key: PassKey) -> bool:
         """Whether a pass that we have opened holds nothing for us."""
         one = self._own[key]
@@ -337,6 +341,14 @@ class Steward:
             self._last_ask = now
             for box in self._asked:
                 self._desk.send(box, Ask(view.id))
+
+    def outstanding(self, key: PassKey) -> int:
+        """Batches dealt and not known to be done; 0 if another box keeps the books."""
+        if self._queue is None:
+            return 0
+        for report in self._passes.reports():
+            self._queue.report(report)
+        return self._queue.outstanding(key)
 
     def heard(self, boot: int, reports: Iterable[PassReport]) -> None:
         """What a box had done, as of now; remembered even if this box is not the steward."""
