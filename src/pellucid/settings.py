@@ -63,6 +63,8 @@ Within = Literal["hogwild", "exact"]
 Codec = Literal["int8", "bf16", "fp32"]
 Seconds = Annotated[float, Meta(gt=0)]
 
+# modes whose workers share weights in the memory of processors
+SHARING: Final = ("hogwild", "stream")
 # of stream mode: elsewhere they would be asked for in vain
 STREAM_ONLY: Final = (
     "listen",
@@ -512,8 +514,8 @@ def _decide_by_box(
 
 def _device(mode: Mode | None, box: Box) -> tuple[Device, str]:
     """What to compute on where nothing was said, and why."""
-    if mode == "hogwild":
-        return "cpu", "hogwild works on processors"
+    if mode in SHARING:
+        return "cpu", f"{mode} works on processors"
     if box.gpus:
         return "cuda", "this box has " + _counted(box.gpus, "GPU")
     return "cpu", "no GPU that torch can use"
@@ -521,9 +523,9 @@ def _device(mode: Mode | None, box: Box) -> tuple[Device, str]:
 
 def _check_cuda(mode: Mode | None, origins: Mapping[str, str], box: Box) -> None:
     asked = f"device = 'cuda' ({origins['device']})"
-    if mode == "hogwild":
+    if mode in SHARING:
         msg = (
-            f"{asked} cannot be with mode = 'hogwild' ({origins['mode']}): it shares weights in "
+            f"{asked} cannot be with mode = {mode!r} ({origins['mode']}): it shares weights in "
             "the memory of processors. Take --device cpu, or --mode exact"
         )
         raise SettingsError(msg)
