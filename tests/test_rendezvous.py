@@ -333,6 +333,17 @@ def test_a_stranger_that_speaks_something_else(build: Build) -> None:
         assert "turned away 127.0.0.1" in house.said()
 
 
+def test_a_stranger_that_calls_again_and_again_is_told_of_once(build: Build) -> None:
+    house = build()
+    for _ in range(3):
+        with socket.create_connection((house.peer.door.host, house.peer.door.port)) as stranger:
+            stranger.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            while stranger.recv(100):
+                pass
+    house.said()
+    assert house.door.sayings.empty()
+
+
 def test_nobody_is_there(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as gone:
         nobody = Address("127.0.0.1", gone.getsockname()[1])

@@ -77,6 +77,7 @@ class Worker:
         )
         self._close: Callable[[], None] = lambda: None  # the mode's work, at the script's end
         self._failed = False  # the script raised: the launcher decides what that means
+        self._code = 0  # what the script's process ends with, as far as its end is known
         self._ended = threading.Event()
         self._watcher: threading.Thread | None = None
 
@@ -130,10 +131,12 @@ class Worker:
             slug = "divergence" if isinstance(error, DivergenceError) else "exchange"
             self.tell("error", str(error), slug=slug)
             raise
-        except SystemExit:
+        except SystemExit as end:
+            self._code = end.code if isinstance(end.code, int) else int(end.code is not None)
             raise
-        except BaseException:
+        except BaseException as error:
             self._failed = True
+            self._code = -signal.SIGINT if isinstance(error, KeyboardInterrupt) else 1
             raise
 
     def _install_exact(self) -> None:
@@ -291,6 +294,9 @@ class Worker:
         if self._watcher is not None:
             self._watcher.join()  # a thread of ours must not outlive the interpreter
         self._fields[Field.PEAK_RSS] = _peak_rss()
+        if self.spec.cluster is not None and not self.spec.index:
+            # before the others see this box leave: one of them would take over its lead
+            self.tell("ended", "", code=self._code)
         self._close()
         sys.stdout.flush()
         self._fields[Field.STATE] = State.FINISHED

@@ -73,6 +73,18 @@ def test_what_is_random_depends_on_seed_and_position_alone(database: Path) -> No
     assert not torch.equal(run[0]["data"], run[5]["data"])
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_batches_are_had_by_number(database: Path, workers: int) -> None:
+    made_source = made(data_layer(transform="crop_size: 4 mirror: true"), database)
+    wanted = batches(made_source, 8)
+    by_number = made_source.batches(workers)
+    for number in (1, 2, 5, 3, 4, 0):
+        torch.testing.assert_close(by_number.take(number), wanted[number], rtol=0, atol=0)
+    some = list(by_number.some(2, 3))
+    torch.testing.assert_close(some, wanted[2:5], rtol=0, atol=0)
+    torch.testing.assert_close(by_number.take(1), wanted[1], rtol=0, atol=0)
+
+
 def test_testing_crops_the_centre_and_subtracts_the_mean_of_it(database: Path) -> None:
     compute_image_mean(str(database / "db"), database / "mean.binaryproto")
     layer = data_layer(transform='crop_size: 4 mean_file: "mean.binaryproto"')
@@ -228,11 +240,13 @@ def test_missing_and_broken_images(pictures: Path) -> None:
 
 
 @pytest.mark.parametrize("encoded", [False, True])
-def test_a_converted_list_is_the_list(pictures: Path, encoded: bool) -> None:
+@pytest.mark.parametrize("backend", ["LMDB", "LEVELDB"])
+def test_a_converted_list_is_the_list(pictures: Path, encoded: bool, backend: str) -> None:
     listing = str(pictures / "list.txt")
-    count = convert_imageset(f"{pictures}/", listing, pictures / "db", encoded=encoded)
+    kinds: dict[str, Any] = {"encoded": encoded, "backend": backend}
+    count = convert_imageset(f"{pictures}/", listing, pictures / "db", **kinds)
     assert count == 5
-    (found,) = batches(made(data_layer(5), pictures), 1)
+    (found,) = batches(made(data_layer(5).replace("LMDB", backend), pictures), 1)
     (listed,) = batches(made(IMAGES.format(""), pictures), 1)
     assert torch.equal(found["data"], listed["data"])
     assert torch.equal(found["label"], listed["label"])

@@ -75,10 +75,8 @@ def test_a_published_net_and_its_weights(make: Callable[[], str], tmp_path: Path
 
 
 MORE = [
-    ("Exp", "exp_param { base: 2 scale: 0.5 shift: 0.25 }"),
     ("Log", "log_param { base: 10 scale: 0 shift: 2 }"),
     ("Clip", "clip_param { min: -0.5 max: 1 }"),
-    ("Swish", "swish_param { beta: 2 }"),
     ("Threshold", "threshold_param { threshold: 0.25 }"),
     ("Tile", "tile_param { axis: 2 tiles: 3 }"),
     ("Reduction", "reduction_param { operation: ASUM axis: 1 coeff: 2 }"),

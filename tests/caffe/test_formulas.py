@@ -255,3 +255,55 @@ def test_stochastic_pooling_draws_values_of_the_window_and_tests_with_their_mean
     y, _ = run("Pooling", param, {"x": x})
     windows = x.unfold(2, 2, 2).unfold(3, 2, 2).flatten(4)
     assert bool((windows == y[..., None]).any(-1).all())
+
+
+SCORES, TARGETS = random(4, 3), torch.tensor([0.0, 1, 1, 0]).double()
+SMOOTH: list[tuple[str, str, dict[str, Tensor]]] = [
+    *((kind, param, data) for kind, param, data, _ in CASES if kind not in ("Threshold", "ArgMax")),
+    ("SoftmaxWithLoss", "loss_weight: 2", {"s": SCORES, "l": LABELS}),
+    ("SoftmaxWithLoss", "loss_param { ignore_label: 2 }", {"s": SCORES, "l": LABELS}),
+    ("SoftmaxWithLoss", "softmax_param { axis: 1 }", {"s": random(2, 3, 2), "l": LABELS % 3}),
+    ("SigmoidCrossEntropyLoss", "", {"s": SCORES[:, 0], "t": TARGETS}),
+    ("EuclideanLoss", "", {"a": SCORES, "b": random(4, 3) + 1}),
+    ("HingeLoss", "", {"s": SCORES, "l": LABELS}),
+    ("HingeLoss", "hinge_loss_param { norm: L2 }", {"s": SCORES, "l": LABELS}),
+    ("ContrastiveLoss", "", {"a": SCORES, "b": SCORES.flip(0) / 2, "s": TARGETS}),
+    ("BatchNorm", "", {"x": X}),
+    (
+        "Bias",
+        f"bias_param {{ axis: 1 {UNIFORM.split(' bias', 1)[0].replace('weight_', '')} }}",
+        {"x": X},
+    ),
+    ("SPP", "spp_param { pyramid_height: 2 }", {"x": X[:, :, :4, :6]}),
+    ("Embed", f"embed_param {{ input_dim: 3 num_output: 2 {UNIFORM} }}", {"n": LABELS % 3}),
+    (
+        "LSTM",
+        f"recurrent_param {{ num_output: 3 {UNIFORM} }}",
+        {"x": random(3, 2, 2), "c": torch.ones(3, 2)},
+    ),
+    (
+        "RNN",
+        f"recurrent_param {{ num_output: 3 {UNIFORM} }}",
+        {"x": random(3, 2, 2), "c": torch.ones(3, 2)},
+    ),
+    ("Filter", "", {"x": X, "k": torch.tensor([1, 0, 1])}),
+]
+
+
+@pytest.mark.parametrize(("kind", "param", "data"), SMOOTH)
+def test_gradients_are_those_of_finite_differences(
+    kind: str, param: str, data: dict[str, Tensor]
+) -> None:
+    _, net = run(kind, param, data)
+    names = [name for name, blob in data.items() if blob.dtype == torch.float64]
+    learned = [p for p in net.parameters() if p.requires_grad]
+
+    def loss(*blobs: Tensor) -> Tensor:
+        given = dict(zip(names, blobs, strict=False))
+        outputs = net.run({**data, **given})
+        return outputs.loss if outputs.weights["y"] else outputs.blobs["y"]
+
+    inputs = [data[name].clone().requires_grad_() for name in names]
+    assert inputs or learned
+    # changed in place by the check, what the net learns needs not be passed on
+    assert torch.autograd.gradcheck(loss, (*inputs, *learned), fast_mode=True)

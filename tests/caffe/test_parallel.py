@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import re
+import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -17,8 +19,9 @@ import pytest
 from pellucid.caffe import log
 from pellucid.caffe.proto import messages
 from pellucid.caffe.solver.build import Options, build
-from pellucid.caffe.tools.lmdb_writer import write_lmdb
+from pellucid.caffe.tools.database_writer import write_database
 from pellucid.caffe.weights import read_weights
+from pellucid.settings import Mode
 from tests.caffe import nets
 
 SOLVER = """
@@ -119,7 +122,7 @@ def digits(path: Path, count: int, seed: int) -> None:
                 messages.Datum(channels=1, height=28, width=28, label=label, data=image.tobytes()),
             )
 
-    write_lmdb(path, records())
+    write_database(path, records())
 
 
 def test_lenet_from_databases_is_the_same_with_two_workers(
@@ -148,6 +151,34 @@ def test_lenet_from_databases_is_the_same_with_two_workers(
     assert "batch 64 = 2 x 32" in said
     assert "every worker loads" not in said  # each worker reads its own records
     assert said.count("Testing net (#0)") == 3
+
+
+def free_port() -> int:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        port: int = bound.getsockname()[1]
+        return port
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", sorted(set(get_args(Mode)) - {"exact", "auto"}))
+def test_lenet_learns_in_every_mode(tmp_path: Path, mode: str) -> None:
+    """Workers that do not wait for each other: every iteration is done once, and it learns."""
+    digits(tmp_path / "mnist_train_lmdb", 640, 1)
+    digits(tmp_path / "mnist_test_lmdb", 100, 2)
+    example = Path(__file__).parents[2] / "examples" / "caffe"
+    (tmp_path / "net.prototxt").write_text((example / "lenet_train_test.prototxt").read_text())
+    (tmp_path / "solver.two").write_text(
+        SOLVER.format("two").replace("max_iter: 2", "max_iter: 120").replace("0.001 lr", "0.01 lr")
+        + "test_iter: 1 test_interval: 60 snapshot: 60\n"
+    )
+    more = ["--listen", f"127.0.0.1:{free_port()}"] if mode == "stream" else []
+    said = with_two(tmp_path, ["--mode", mode, *more])
+    accuracies = [float(found) for found in re.findall(r"accuracy = ([\d.e-]+)", said)]
+    assert len(accuracies) == 3
+    assert accuracies[2] > max(0.8, accuracies[0])
+    assert "120 steps" in said
+    assert (tmp_path / "two_iter_120.caffemodel").exists()
 
 
 LINREG = """
@@ -187,3 +218,37 @@ def test_a_loss_in_python_is_the_same_with_two_workers(
         + nets.layer("loss", "Python", "ipx ipy", "loss", loss)
     )
     both(nets.dummies(net))
+
+
+@pytest.mark.slow
+def test_signals_ask_both_workers_for_a_snapshot_and_for_the_end(tmp_path: Path) -> None:
+    """Ctrl-C stops with a snapshot, SIGHUP takes one and goes on: at one iteration in all."""
+    (tmp_path / "net.prototxt").write_text(nets.dummies(nets.lenet(8)))
+    endless = SOLVER.format("two").replace("max_iter: 2", "max_iter: 1000000")
+    (tmp_path / "solver.two").write_text(endless)
+    command = [sys.executable, "-m", "pellucid", "caffe", "train", "-solver", "solver.two"]
+    with subprocess.Popen(
+        [*command, "--workers", "2"], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    ) as running:
+        assert running.stderr is not None
+        said = []
+
+        def until(what: str) -> None:
+            for line in running.stderr or ():
+                said.append(line)
+                if what in line:
+                    return
+            pytest.fail(f"it ended before it said {what!r}: {''.join(said)}")
+
+        try:
+            until("Iteration 3 ")
+            running.send_signal(signal.SIGHUP)
+            until("Snapshotting solver state")
+            until("Iteration ")
+            running.send_signal(signal.SIGINT)
+            until("Optimization stopped early.")
+            running.communicate(timeout=60)
+        finally:
+            running.kill()
+    assert running.returncode == 0
+    assert len(list(tmp_path.glob("two_iter_*.solverstate"))) == 2

@@ -404,7 +404,8 @@ class Head(nn.Module):
                 weights = list(param.loss_weight) or [1.0]
             for top, weight in zip(tops, weights, strict=False):
                 if weight:
-                    losses.append(top.sum() * weight)
+                    total = top.sum() if top.ndim else top
+                    losses.append(total if weight == 1 else total * weight)
         loss = sum(losses[1:], losses[0]) if losses else torch.zeros(())
         shown = {name: known[name] for name in self._outputs if name in known}
         return Outputs(loss, shown, {name: self._weights.get(name, 0.0) for name in shown})

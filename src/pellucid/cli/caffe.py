@@ -63,6 +63,10 @@ _WEIGHTS: Final = _flag("weights", type=LIST, default=(), help=".caffemodel file
 _ITERATIONS: Final = _flag("iterations", type=int, default=50, help="how many; default: 50")
 
 
+_BACKENDS: Final = click.Choice(["LMDB", "LEVELDB"], case_sensitive=False)
+_BACKEND: Final = _flag("backend", type=_BACKENDS, default="LMDB", help="default: LMDB")
+
+
 @contextmanager
 def _told() -> Iterator[None]:
     """One line instead of a traceback."""
@@ -123,6 +127,7 @@ def _text(value: Any) -> str:
 def _choose_device(solver: str, gpu: str, ours: dict[str, Any]) -> None:
     """The GPUs that were asked for, one a worker; the CPU if the solver says so."""
     if gpu:
+        _need_gpu(gpu)
         ours["device"] = ours["device"] or "cuda"
         ours["workers"] = ours["workers"] or _use_gpus(gpu)
     elif ours["device"] is None:
@@ -131,6 +136,18 @@ def _choose_device(solver: str, gpu: str, ours: dict[str, Any]) -> None:
         param = read_solver(solver)
         if param.solver_mode == type(param).CPU:
             ours["device"] = "cpu"
+
+
+def _need_gpu(gpu: str) -> None:
+    """Refuse a GPU that the installed torch cannot use; what asked for it is `-gpu`."""
+    import torch
+
+    if not torch.cuda.is_available():
+        msg = (
+            f"-gpu {gpu}: the installed torch finds no GPU on this box. Drop -gpu to compute on "
+            "the CPU, or see `pellucid doctor` for what is missing"
+        )
+        raise SettingsError(msg)
 
 
 def _use_gpus(gpu: str) -> int | None:
@@ -150,6 +167,7 @@ def _single(flags: dict[str, Any]) -> Any:
     from pellucid.caffe.single_net import SingleNet
 
     if gpu := flags.pop("gpu"):
+        _need_gpu(gpu)
         _use_gpus(gpu)
         flags["device"] = "cuda"
     begin()
@@ -311,12 +329,15 @@ def upgrade_solver_proto_text(source: str, out: str) -> None:
 @click.argument("images")
 @click.argument("labels")
 @click.argument("out")
-def convert_mnist(images: str, labels: str, out: str) -> None:
-    """Make the LMDB database OUT of two idx files, of MNIST or of its like."""
+@_BACKEND
+def convert_mnist(images: str, labels: str, out: str, backend: str) -> None:
+    """Make the database OUT of two idx files, of MNIST or of its like."""
     with _told():
         from pellucid.caffe.tools.convert_mnist import convert_mnist
 
-        click.echo(f"Wrote {convert_mnist(images, labels, out)} records to {out}")
+        click.echo(
+            f"Wrote {convert_mnist(images, labels, out, backend=backend.upper())} records to {out}"
+        )
 
 
 @caffe.command("convert_imageset")
@@ -330,18 +351,20 @@ def convert_mnist(images: str, labels: str, out: str) -> None:
 @_flag("check_size", is_flag=True, help="refuse images of different sizes")
 @_flag("encoded", is_flag=True, help="keep the files' bytes, to be decoded when read")
 @_flag("seed", type=int, help="of the shuffling")
+@_BACKEND
 def convert_imageset(root: str, listing: str, out: str, **flags: Any) -> None:
-    """Make the LMDB database OUT of images: LISTING has lines of ROOT's 'path label'."""
+    """Make the database OUT of images: LISTING has lines of ROOT's 'path label'."""
     with _told():
         from pellucid.caffe.tools.convert_imageset import convert_imageset
 
+        flags["backend"] = flags["backend"].upper()
         click.echo(f"Wrote {convert_imageset(root, listing, out, **flags)} records to {out}")
 
 
 @caffe.command("compute_image_mean")
 @click.argument("database")
 @click.argument("out", required=False)
-@_flag("backend", type=click.Choice(["LMDB", "LEVELDB"], case_sensitive=False), default="LMDB")
+@_BACKEND
 def compute_image_mean(database: str, out: str | None, backend: str) -> None:
     """Write the mean image of DATABASE to the binaryproto file OUT; show each channel's mean."""
     with _told():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 import sys
@@ -66,6 +67,12 @@ def run(script: str, argv: tuple[str, ...], *, is_module: bool, **flags: Any) ->
 
 
 def _check(script: str, *, is_module: bool) -> None:
+    if importlib.util.find_spec("torch") is None:
+        msg = (
+            f"torch is not installed where pellucid runs ({sys.executable}). Install pellucid into "
+            "the environment in which the script runs, or torch into this one"
+        )
+        raise SettingsError(msg)
     if is_module:
         return  # to look for it is to import its package: the leader does, as python would
     if script == "-":

@@ -17,7 +17,7 @@ from pellucid.launch.supervisor import Sight
 from pellucid.settings import WorkerSpec
 from pellucid.transport.board import Board, Field
 
-__all__ = ["WORKER_COMMAND", "Crew", "is_stopped"]
+__all__ = ["WORKER_COMMAND", "Crew", "catches", "is_stopped"]
 
 WORKER_COMMAND: Final = [
     sys.executable,
@@ -157,6 +157,10 @@ class Crew:
         """Send one worker a signal."""
         self._processes[worker].send_signal(number)
 
+    def catches(self, worker: int, number: signal.Signals) -> bool:
+        """Whether a worker's script has a handler of its own for a signal."""
+        return catches(self._processes[worker].pid, number)
+
     def send_followers(self, number: signal.Signals) -> None:
         """Send every follower a signal."""
         for worker in self._apart:
@@ -198,6 +202,16 @@ def _kill_children(pid: int) -> None:
         for child in psutil.Process(pid).children(recursive=True):
             with contextlib.suppress(psutil.Error):
                 child.kill()
+
+
+def catches(pid: int, number: signal.Signals) -> bool:
+    """Whether a process has a handler for a signal; False if there is no such process."""
+    try:
+        text = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+    caught = next((line for line in text.splitlines() if line.startswith("SigCgt:")), "SigCgt: 0")
+    return bool(int(caught.split()[1], 16) >> (number - 1) & 1)
 
 
 def is_stopped(pid: int) -> bool:

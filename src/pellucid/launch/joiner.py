@@ -135,8 +135,11 @@ class _Entry:
             self._tell(address, admission)
             site = _own_site(settings, admission, self.name, nonce)
             visitor.ready(site.peer)
+            told = False
             while (peers := visitor.begun(LOOK_SECONDS)) is None:
-                pass
+                if not told:
+                    self.console.say("waiting for the first box to begin")
+                told = True
         except BaseException:
             visitor.leave()
             raise

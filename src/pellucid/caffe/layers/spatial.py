@@ -231,11 +231,15 @@ class Pooling(Layer):
             self.refuse(f"its padding {self.pad} is not smaller than its kernel {self.kernel}")
         if self.method == "STOCHASTIC" and any(self.pad):
             self.refuse("stochastic pooling takes no padding")
+        self.plain = is_torchs(bottoms[0][2:], self.kernel, self.stride, self.pad, self.ceil)
 
     def forward(self, x: Tensor) -> Tensor:
         """Pool."""
         if self.method == "STOCHASTIC":
             return self._stochastic(x)
+        if self.plain:
+            pool = F.max_pool2d if self.method == "MAX" else F.avg_pool2d
+            return pool(x, self.kernel, self.stride, self.pad, ceil_mode=self.ceil)
         return pool2d(x, self.method, self.kernel, self.stride, self.pad, self.ceil)
 
     def _stochastic(self, x: Tensor) -> Tensor:

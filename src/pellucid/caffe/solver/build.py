@@ -16,6 +16,7 @@ from pellucid.caffe.log import LOGGER
 from pellucid.caffe.net import Net
 from pellucid.caffe.proto import located, read_net, read_solver, upgrade_net
 from pellucid.caffe.select import select
+from pellucid.caffe.solver.check import check
 from pellucid.caffe.solver.feed import Feed
 from pellucid.caffe.solver.loop import Training, tests_before
 from pellucid.caffe.solver.optimizers import Rule, make_optimizer
@@ -188,12 +189,12 @@ def build(options: Options) -> Training:
 
     Raises:
         CaffeError: a file is missing or says what cannot be.
-        SettingsError: so does the solver.
     """
     if options.snapshot and options.weights:
         msg = "both -snapshot and -weights are given: a snapshot names its weights itself. Drop one"
         raise CaffeError(msg)
     param = read_solver(options.solver)
+    check(param, options.solver)
     device = device_named(options.device, on_cpu=param.solver_mode == type(param).CPU)
     dtype = torch.float64 if options.double else torch.float32
     seed = param.random_seed if param.random_seed >= 0 else torch.seed() % 2**31
@@ -325,7 +326,7 @@ def _say_batch(built: BuiltNet, iter_size: int) -> None:
     sizes = sorted({one.batch_size for one in built.sources})
     batch = " and ".join(map(str, sizes))
     LOGGER.info(
-        "An iteration is %s of %s records, whatever the number of workers: they share it out. "
-        "Rates, losses and max_iter mean what they mean with one; change nothing in the solver.",
+        "An iteration is %s of %s records, whatever the number of workers. base_lr, max_iter and "
+        "losses mean what they mean with one: change nothing in the solver.",
         *("a batch" if iter_size == 1 else f"{iter_size} batches", batch),
     )

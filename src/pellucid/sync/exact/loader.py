@@ -571,7 +571,7 @@ def _rebuild(
         parts = [
             taken[w][place].view(leaf.dtype).view(rows.sizes[w], *leaf.shape[1:]) for w in workers
         ]
-        whole = torch.cat(parts)
+        whole = torch.cat(parts).to(leaf.device)
         return whole.pin_memory() if leaf.is_pinned() else whole
 
     return map_leaves(put_together, value)

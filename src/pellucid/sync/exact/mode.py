@@ -55,7 +55,12 @@ class ExactMode:
         self._mine = group.board.fields[group.index]
         self._reducer = Reducer(group)
         self.calls = Calls(
-            group, self._reducer, self.start, self.explain, always_split=always_split
+            group,
+            self._reducer,
+            self.start,
+            self.explain,
+            always_split=always_split,
+            all_threads=all_threads,
         )
         self.loaders = Loaders(self)
 
@@ -109,15 +114,17 @@ class ExactMode:
 
     def _stand_down(self) -> None:
         """Go on with one worker, if more are of no use."""
-        if self.calls.trains_split:
+        if self.calls.pays:
             self._may_stand_down = False
         elif alone.stand_down(self.group, self._all_threads):
             self.calls.alone = self.loaders.alone = True
+            why = f"nothing of the first {alone.AFTER_STEPS} steps could be split with gain"
+            if self.calls.trains_split:
+                why = "one process with all threads trains this model faster"
             self.explain(
                 "alone",
-                f"nothing of the first {alone.AFTER_STEPS} steps could be split with gain: the "
-                f"other workers stand down, and this one goes on as plain python would, with "
-                f"{self._all_threads} threads (--split always keeps them all)",
+                f"{why}: the other workers stand down, and this one goes on as plain python would, "
+                f"with {self._all_threads} threads (--split always keeps them all)",
             )
 
     def _is_leader(self) -> bool:

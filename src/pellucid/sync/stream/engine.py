@@ -104,8 +104,12 @@ class Engine:
                 answer = question(node, self._clock())
                 if answer is not WAIT:
                     return answer
-                self._changed.wait(LOOK_SECONDS)
+                self.pause()
             self._look_up()
+
+    def pause(self) -> None:
+        """Wait, with the lock held, until there may be news."""
+        self._changed.wait(LOOK_SECONDS)
 
     def wait_until(self, holds: Callable[[Node], bool], seconds: float) -> bool:
         """Wait until something is so, at most for some seconds; whether it is."""
@@ -124,9 +128,10 @@ class Engine:
             with self._changed:
                 until = self._clock() + seconds
                 while not self._node.left and self._clock() < until and self._failed is None:
-                    self._changed.wait(LOOK_SECONDS)
+                    self.pause()
         self._ending.set()
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
         self._network.close()
 
     # the engine's thread
@@ -134,13 +139,14 @@ class Engine:
     def _run(self) -> None:
         try:
             while not self._ending.is_set():
-                self._step(self._network.poll(TICK_SECONDS))
+                self.step(self._network.poll(TICK_SECONDS))
         except Exception as error:  # told to the thread that trains, at its next call
             with self._changed:
                 self._failed = error
                 self._changed.notify_all()
 
-    def _step(self, events: list[Event]) -> None:
+    def step(self, events: list[Event]) -> None:
+        """Take in what came, and let time pass."""
         for event in events:  # the lock is held for one at a time: somebody may want to step
             with self._changed:
                 self._take(event)

@@ -22,7 +22,7 @@ from pellucid.params.memory import WEIGHTS_BYTES
 from pellucid.sync.stream.blocks import ChunkKind
 from pellucid.sync.stream.engine import Engine
 from pellucid.sync.stream.mirror import Mirror
-from pellucid.sync.stream.node import WAIT
+from pellucid.sync.stream.node import WAIT, Node, Wait
 
 __all__ = ["ArrayFacts", "BlockFacts", "BoxExchange", "Exchange", "Stretch", "describe"]
 
@@ -167,17 +167,19 @@ class _Exchanged:
 
     def join(self, engine: Engine, fingerprint: str) -> None:
         """Take part with it, unless it does, and wait for the cluster's weights."""
-        engine.ask(lambda node, _: node.next_block(fingerprint))
-        with engine.node() as node:
-            if self.id is None:
-                id_ = node.next_block(fingerprint)
-                assert id_ is not WAIT  # it has answered once, and views do not go away
-                kinds = [
-                    ChunkKind.TRAINED if trained else ChunkKind.AVERAGED
-                    for trained in self.facts.trained
-                ]
-                node.add_block(id_, fingerprint, self.mirror.values, self.facts.chunk, kinds)
-                self.id = id_
-            id_ = self.id
+        id_ = engine.ask(lambda node, now: self._enter(node, fingerprint, now))
         if engine.ask(lambda node, _: node.ready(id_) or WAIT):
             self.mirror.adopt()
+
+    def _enter(self, node: Node, fingerprint: str, now: float) -> int | Wait:
+        if self.id is None:
+            number = node.next_block(fingerprint, now)
+            if number is WAIT:
+                return WAIT
+            kinds = [
+                ChunkKind.TRAINED if trained else ChunkKind.AVERAGED
+                for trained in self.facts.trained
+            ]
+            node.add_block(number, fingerprint, self.mirror.values, self.facts.chunk, kinds)
+            self.id = number
+        return self.id

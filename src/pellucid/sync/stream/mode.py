@@ -164,7 +164,8 @@ class FirstWorkersMode(StreamMode):
         settling = Settling(engine, exchange, around.tell)
         weights = ClusterWeights(around.weights_fd, 0, self._leads, exchange, settling)
         passes = BoxPasses()
-        super().__init__(around, ClusterDealer(engine, 0, passes, weights.before_batch), weights)
+        dealer = ClusterDealer(engine, 0, passes, weights.before_batch, leads=self._leads)
+        super().__init__(around, dealer, weights)
         engine.start()
         for worker, line in enumerate(lines, 1):
             serve(line, ClusterDealer(engine, worker, passes, exchange.correct), exchange)

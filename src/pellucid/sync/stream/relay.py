@@ -38,6 +38,10 @@ class Caller:
     def __init__(self, fd: int) -> None:
         self._socket = socket.socket(fileno=fd)
 
+    def close(self) -> None:
+        """Ask no more."""
+        self._socket.close()
+
     def call(self, name: str, *values: Any) -> Any:
         """Ask the first worker.
 

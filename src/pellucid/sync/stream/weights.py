@@ -26,7 +26,7 @@ __all__ = ["ClusterWeights", "LastLook", "Settling"]
 LEAST_SECONDS: Final = 2.0  # the leader settles for so long, at most, ...
 SHARE: Final = 0.1  # ... and this share of the time its pass took
 ROUNDS: Final = 2  # the first gives our deltas; the others' are on their way at the same time
-SCALED_GAIN: Final = 0.5  # of optimizers that scale by the gradient's size, see 0006-stream.md
+SCALED_GAIN: Final = 0.5  # of optimizers that scale by the gradient's size, see 0007-stream.md
 SCALED: Final = ("Adam", "Adagrad", "Adadelta", "Rprop", "RMSprop", "Lamb", "Lion", "Adafactor")
 
 
