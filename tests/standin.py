@@ -1,8 +1,8 @@
 """A stand-in for a worker: keeps to the contract with the launcher, without torch and mode.
 
 It runs the target as the real worker does. The target finds a module ``standin``: ``index`` tells
-which worker it is, ``step(rows)`` is a training step in which all living workers meet, ``ended``
-sets the state of the board, ``tell`` writes an event.
+which worker it is, ``spec`` all it was told, ``step(rows)`` is a training step in which all living
+workers meet, ``ended`` sets the state of the board, ``tell`` writes an event.
 """
 
 from __future__ import annotations
@@ -62,6 +62,15 @@ class Standin(ModuleType):
         """Write an event."""
         message = {"event": event, "worker": self.index, "text": text, **facts}
         os.write(self.spec.events_fd, json.dumps(message).encode() + b"\n")
+
+    def secret(self) -> str:
+        """Of a run with several boxes; it is there to be read."""
+        assert self.spec.cluster is not None
+        return os.pread(self.spec.cluster.secret_fd, 100, 0).decode()
+
+    def leave_asked(self) -> bool:
+        """Whether this box is to leave the others."""
+        return bool(self.board.flags[Flag.LEAVE])
 
     def ended(self) -> None:
         """The script has ended."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pellucid.errors import StoppedError
-from pellucid.intercept.console import Console, Output, Record
+from pellucid.intercept.console import Console, Output, Record, _next_line
 from pellucid.intercept.leadership import Leadership
 from pellucid.transport.board import Board, Field, Flag
 from tests.workers import Ran, alone, side_by_side
@@ -205,3 +205,15 @@ def test_the_leader_counts_what_it_prints(board: Board, tmp_path: Path) -> None:
     leadership.leads = False
     console._count(5)
     assert board.fields[0, Field.STDOUT_BYTES] == 5
+
+
+@pytest.mark.parametrize(
+    ("printed", "shown"),
+    [(0, "one\ntwo\nthree\n"), (4, "two\nthree\n"), (5, "three\n"), (14, ""), (50, "")],
+)
+def test_one_that_prints_otherwise_goes_on_with_a_whole_line(
+    printed: int, shown: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "out"
+    path.write_text("one\ntwo\nthree\n")
+    assert path.read_text()[_next_line(str(path), printed) :] == shown

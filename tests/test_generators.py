@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset, Subset, TensorDataset
 
-from pellucid.sync.exact import generators
+from pellucid.sync.shared import generators
 
 
 @pytest.fixture(autouse=True)
@@ -338,3 +338,23 @@ def test_data_is_not_looked_into(attributes: dict[str, Any]) -> None:
     generators.restore(before, extra)
     assert generators.same(before, generators.states(extra))
     assert held(dataset) == []
+
+
+def test_what_holds_no_writable_attributes_counts_nothing() -> None:
+    """Classes that protobuf makes have no module; of a class, the attributes cannot be set so."""
+    made = type("Made", (), {"number": 3})
+    made.__module__ = None  # type: ignore[assignment]
+
+    class Holding(Dataset[int]):
+        def __init__(self) -> None:
+            self.kind: Any = made
+            self.one: Any = made()
+            self.count = 1
+
+    dataset = Holding()
+    held = generators.held_by(dataset)
+    before = generators.states(held)
+    dataset.count = 2
+    assert not generators.same(before, generators.states(held))
+    generators.restore(before, held)
+    assert dataset.count == 1

@@ -18,7 +18,20 @@ MODULES = sorted(
 # what a worker alone imports, once torch is there
 WITH_TORCH = (
     "pellucid.caffe.",  # an ordinary torch program; `pellucid.cli.caffe` starts it
+    "pellucid.params.flat",
     "pellucid.sync.exact.",
+    "pellucid.sync.hogwild.dealer",
+    "pellucid.sync.hogwild.mode",
+    "pellucid.sync.hogwild.weights",
+    "pellucid.sync.shared.",
+    "pellucid.sync.stream.dealer",
+    "pellucid.sync.stream.exchange",
+    "pellucid.sync.stream.agree",
+    "pellucid.sync.stream.lockstep",
+    "pellucid.sync.stream.mirror",
+    "pellucid.sync.stream.mode",
+    "pellucid.sync.stream.relay",
+    "pellucid.sync.stream.weights",
     "pellucid.transport.collective",
     "pellucid.transport.shared_memory",
 )

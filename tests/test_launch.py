@@ -21,6 +21,7 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 
 from pellucid.errors import LaunchError
+from pellucid.launch.crew import catches
 from pellucid.launch.environment import visible_gpu, worker_environment
 from pellucid.launch.messages import Words, signal_name
 from pellucid.launch.run_dir import RunDir
@@ -29,6 +30,8 @@ from pellucid.launch.supervisor import (
     Bury,
     End,
     Kill,
+    Leave,
+    Part,
     Policy,
     Say,
     Send,
@@ -53,9 +56,12 @@ class Scene:
         on_failure: Any = "continue",
         dead_after: float = 8.0,
         stall_after: float = 60.0,
+        lockstep: bool = True,
+        part: Part = "all",
     ) -> None:
-        policy = Policy(on_failure, dead_after, stall_after)
-        self.supervisor = Supervisor(workers, policy, Words("lab", "/runs/1"))
+        policy = Policy(on_failure, dead_after, stall_after, lockstep, part)
+        words = Words("lab", "/runs/1", lockstep=lockstep)
+        self.supervisor = Supervisor(workers, policy, words)
         self.sights = [Sight(arrived=1, place=f"train.py:{10 + w}") for w in range(workers)]
         self.now = 100.0
         self.go = True
@@ -89,6 +95,32 @@ class Scene:
 
 def only(kind: type, actions: list[Action]) -> list[Action]:
     return [action for action in actions if isinstance(action, kind)]
+
+
+def test_workers_that_do_not_walk_in_step_are_not_waited_for() -> None:
+    scene = Scene(lockstep=False)
+    scene.see(1, arrived=900)
+    assert scene.wait(500) == []
+    scene.see(0, exit=0, state=State.FINISHED)
+    scene.see(2, exit=0, state=State.FINISHED)
+    assert scene.look() == [Kill(1)]  # nothing it does could still count
+
+
+def test_a_follower_that_left_without_a_word_is_no_longer_waited_for() -> None:
+    scene = Scene(lockstep=False)
+    scene.see(1, exit=0)
+    assert scene.look() == [Bury(1, 0)]
+    scene.see(2, exit=0, state=State.FINISHED)
+    assert scene.look() == []
+
+
+def test_what_a_dead_worker_had_in_hand_is_said_to_be_done_again() -> None:
+    scene = Scene(lockstep=False)
+    scene.see(0, exit=SIGKILL)
+    assert Bury(0, 1) in scene.look()
+    (said,) = scene.said("notice")
+    assert "worker 1 leads now" in said
+    assert "had in hand are done again" in said
 
 
 @pytest.mark.parametrize("code", [0, 1, 3, 120])
@@ -379,6 +411,68 @@ def test_sigterm_gives_the_leader_a_few_seconds() -> None:
     assert only(End, scene.look()) == [End(SIGKILL)]
 
 
+@pytest.mark.parametrize("part", ["first", "joined"])
+def test_a_box_of_several_ends_without_its_worker_0(part: Part) -> None:
+    scene = Scene(3, lockstep=False, part=part)
+    scene.look()
+    scene.see(0, exit=SIGKILL)
+    assert only(Bury, scene.look()) == []
+    assert "this box ends; the others notice" in scene.said("error")[0]
+    assert only(Kill, scene.wait(3)) == [Kill(1), Kill(2)]
+    for worker in (1, 2):
+        scene.see(worker, exit=SIGKILL)
+    assert scene.look() == [End(SIGKILL)]
+    assert scene.supervisor.conclusion is None
+
+
+def test_a_box_of_several_goes_on_without_another_worker() -> None:
+    scene = Scene(2, lockstep=False, part="joined")
+    scene.look()
+    scene.see(1, exit=SIGKILL)
+    assert only(Bury, scene.look()) == [Bury(1, 0)]
+
+
+def test_a_joined_box_leaves_when_asked_to_and_at_once_when_asked_again() -> None:
+    scene = Scene(1, lockstep=False, part="joined")
+    scene.look()
+    assert only(Leave, scene.interrupt(reached_leader=False)) == [Leave()]
+    assert scene.wait(9) == []
+    scene.see(0, exit=0, state=State.FINISHED)
+    assert scene.look() == [End(0)]
+
+    scene = Scene(1, lockstep=False, part="joined")
+    scene.interrupt(reached_leader=False)
+    assert scene.interrupt(reached_leader=False) == []
+    assert only(Kill, scene.look()) == [Kill(0)]
+    scene.see(0, exit=SIGKILL)
+    assert scene.look() == [End(-signal.SIGINT)]
+
+
+def test_a_box_that_does_not_manage_to_leave_is_killed() -> None:
+    scene = Scene(1, lockstep=False, part="joined")
+    scene.interrupt(reached_leader=False)
+    assert only(Kill, scene.wait(11)) == [Kill(0)]
+
+
+@pytest.mark.parametrize(("code", "ends"), [(0, 0), (3, 1), (-signal.SIGINT, 1)])
+def test_the_end_on_another_box_is_the_end_here(code: int, ends: int) -> None:
+    scene = Scene(1, lockstep=False, part="joined")
+    scene.look()
+    assert only(Stop, scene.supervisor.over(0, code)) == [Stop()]
+    assert scene.supervisor.over(0, code) == []
+    assert only(Kill, scene.wait(3)) == [Kill(0)]
+    scene.see(0, exit=SIGKILL)
+    assert scene.look() == [End(ends)]
+    assert scene.supervisor.conclusion is None
+
+
+def test_a_script_that_comes_to_its_end_concludes() -> None:
+    scene = Scene(1, lockstep=False, part="first")
+    scene.see(0, exit=3, state=State.FINISHED)
+    assert scene.look() == [End(3)]
+    assert scene.supervisor.conclusion == 3
+
+
 def test_causes_are_told_apart() -> None:
     assert "lack of memory" in Words("lab", "/runs/1", lambda: True).cause(1, SIGKILL)
     assert "SIGSEGV" in Words("lab", "/runs/1").cause(1, -signal.SIGSEGV)
@@ -416,6 +510,11 @@ def test_a_worker_reads_what_it_was_told() -> None:
         "MKL_NUM_THREADS": "4",
         "PYTHONHASHSEED": "7",
     }
+
+
+def test_in_hogwild_mode_a_script_finds_no_gpu() -> None:
+    told = worker_environment({}, spec(mode="hogwild"), hash_seed=7, gpus=0)
+    assert told["CUDA_VISIBLE_DEVICES"] == ""
 
 
 @pytest.mark.parametrize(("given", "found"), [("3", "3"), ("0", "0"), ("random", "7"), ("", "7")])
@@ -777,3 +876,15 @@ def test_workers_that_cannot_start_are_an_error(launch: Launch) -> None:
     code, _, err = run.finish()
     assert code == 2
     assert "cannot find the script 'missing.py'" in err
+
+
+def test_a_process_is_known_to_catch_a_signal() -> None:
+    before = signal.getsignal(signal.SIGHUP)
+    try:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        assert not catches(os.getpid(), signal.SIGHUP)
+        signal.signal(signal.SIGHUP, lambda *_: None)
+        assert catches(os.getpid(), signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert not catches(2**22 + 1, signal.SIGHUP)  # no such process

@@ -94,6 +94,16 @@ def test_a_summary_says_what_a_run_was() -> None:
     )
 
 
+def test_where_workers_do_not_walk_in_step_their_samples_add_up() -> None:
+    meters = Meters(adds=True)
+    meters.update([reading(100), reading(300)], 1.0)
+    assert meters.progress(0, 2).step == 400
+    assert meters.summary(0) == (
+        "400 steps, 25,600 samples in 3.0 s: 12,800 samples/s; 75% of the samples by the "
+        "followers; 0% of the time waiting for the end of a pass"
+    )
+
+
 def test_a_summary_of_one_worker_has_nothing_to_compare() -> None:
     meters = Meters()
     meters.update([reading(100)], 1.0)
@@ -280,3 +290,11 @@ def test_events_are_kept_with_their_time(tmp_path: Path) -> None:
         {"time": 1.235, "event": "plan", "text": "né"},
         {"time": 2.0, "event": "end"},
     ]
+
+
+def test_a_full_disk_ends_the_log_and_not_the_run() -> None:
+    log = EventLog(Path("/dev/full"))
+    log.write(0.0, {"event": "start"})
+    log.write(1.0, {"event": "end"})
+    log.close()
+    assert "No space left" in log.trouble

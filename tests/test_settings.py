@@ -7,11 +7,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from pellucid.cluster.inventory import cpu_quota, memory_limit, oom_kills, physical_cores
 from pellucid.errors import SettingsError
-from pellucid.settings import Settings, WorkerSpec, describe, resolve
+from pellucid.settings import (
+    STREAM_ONLY,
+    Address,
+    Cluster,
+    Peer,
+    Settings,
+    WorkerSpec,
+    describe,
+    resolve,
+    resolve_joiner,
+)
 
 
 @dataclass(frozen=True)
@@ -52,6 +63,14 @@ def test_gpus_come_first(tmp_path: Path) -> None:
 def test_a_device_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"flag --device.*pellucid doctor"):
         settings(tmp_path, {"device": "cuda"})
+
+
+def test_hogwild_works_on_processors(tmp_path: Path) -> None:
+    box = MadeUpBox(cores=8, gpus=2)
+    found = settings(tmp_path, {"mode": "hogwild"}, box=box)
+    assert (found.workers, found.device) == (8, "cpu")
+    with pytest.raises(SettingsError, match=r"'cuda' \(flag --device\) cannot be with mode"):
+        settings(tmp_path, {"mode": "hogwild", "device": "cuda"}, box=box)
 
 
 @pytest.mark.parametrize(
@@ -127,7 +146,7 @@ def test_the_variable_of_a_worker_is_no_setting(tmp_path: Path) -> None:
     [
         ("WORKERS", "0"),
         ("WORKERS", "two"),
-        ("MODE", "hogwild"),
+        ("MODE", "fast"),
         ("DEVICE", "tpu"),
         ("SEED", "-1"),
         ("QUIET", "perhaps"),
@@ -160,27 +179,108 @@ def test_every_setting_is_described() -> None:
         assert name == "origins" or describe(name)
 
 
+STREAM: Mapping[str, Any] = {"mode": "stream", "listen": "10.0.0.1:7070"}
+
+
+def test_stream_takes_what_it_needs(tmp_path: Path) -> None:
+    found = settings(tmp_path, STREAM)
+    assert (found.boxes, found.within, found.codec, found.encrypt) == (1, "hogwild", "int8", True)
+    assert (found.heartbeat, found.suspect_after, found.lost_after) == (2, 6, 10)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ({"mode": "stream"}, r"nobody says where\. Add --listen ADDR:PORT"),
+        ({"listen": "10.0.0.1:7070"}, r"flag --listen means something between boxes only"),
+        ({"boxes": 2}, r"flag --boxes means .* mode is 'exact' \(default\)\. Add --mode stream"),
+        ({"codec": "fp32"}, "flag --codec"),
+        ({**STREAM, "listen": "7070"}, r"listen \(flag --listen\): '7070' is no address"),
+        ({**STREAM, "listen": "10.0.0.1:70700"}, "is no address"),
+        ({**STREAM, "heartbeat": 6.0}, r"heartbeat = 6 \(flag --heartbeat\), suspect-after = 6"),
+        ({**STREAM, "lost_after": 5.0}, r"lost-after = 5 \(flag --lost-after\) cannot be"),
+        ({**STREAM, "quiet": True}, r"quiet \(flag --quiet\) would hide the secret"),
+        ({**STREAM, "codec": "int4"}, "codec = 'int4'"),
+    ],
+)
+def test_what_does_not_fit_together(tmp_path: Path, flags: dict[str, Any], words: str) -> None:
+    with pytest.raises(SettingsError, match=words):
+        settings(tmp_path, flags)
+
+
+def test_what_a_file_says_of_other_modes_waits_for_them(tmp_path: Path) -> None:
+    (tmp_path / "pellucid.toml").write_text("listen = '10.0.0.1:7070'\nsecret-file = 's'\n")
+    assert settings(tmp_path).mode == "exact"
+    assert settings(tmp_path, {"mode": "stream"}).listen == "10.0.0.1:7070"
+
+
+def test_all_that_is_streams_alone_is_refused_elsewhere(tmp_path: Path) -> None:
+    values: dict[str, Any] = dict.fromkeys(STREAM_ONLY, 7)
+    values |= {"listen": "a:1", "secret_file": "f", "within": "exact", "codec": "bf16"}
+    values |= {"encrypt": False, "nesterov": True}
+    for name, value in values.items():
+        with pytest.raises(SettingsError, match="between boxes only"):
+            settings(tmp_path, {name: value})
+
+
+def test_a_box_that_joins_reads_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pellucid.toml").write_text("workers = 5\nnonsense = 1\n")
+    found = resolve_joiner({"workers": None}, {"PELLUCID_QUIET": "1"}, box=MadeUpBox())
+    assert (found.mode, found.workers, found.quiet, found.listen) == ("stream", 8, True, None)
+    with pytest.raises(SettingsError, match="is no address"):
+        resolve_joiner({"listen": "here"}, {}, box=MadeUpBox())
+
+
+@pytest.mark.parametrize("text", ["10.0.0.1:7070", "lab-3:0", "[fd00::1]:65535", "0.0.0.0:80"])
+def test_addresses_are_written_as_they_are_read(text: str) -> None:
+    assert str(Address.parse(text)) == text
+
+
+@pytest.mark.parametrize("text", ["", "lab", ":7070", "lab:", "lab:x", "lab:-1", "lab:٣", "[]:1"])
+def test_what_is_no_address(text: str) -> None:
+    with pytest.raises(SettingsError, match="is no address"):
+        Address.parse(text)
+
+
+def test_who_leads_among_boxes() -> None:
+    def spec(index: int, cluster: Cluster | None) -> WorkerSpec:
+        return msgspec.structs.replace(SPEC, index=index, cluster=cluster)
+
+    def place(box: int) -> Cluster:
+        at = Address("10.0.0.1", 7070)
+        return Cluster(run="r", here=Peer(box=box, nonce=1, name="lab", data=at, door=at))
+
+    assert [spec(index, None).leads for index in (0, 1)] == [True, False]
+    assert [spec(index, place(0)).leads for index in (0, 1)] == [True, False]
+    assert not spec(0, place(1)).leads
+    told = spec(0, place(3))
+    assert WorkerSpec.load(told.dump()) == told
+
+
+SPEC = WorkerSpec(
+    index=0,
+    workers=1,
+    board_fd=3,
+    exchange_fd=4,
+    events_fd=5,
+    target="caf\udce9.py",  # a name that is no valid UTF-8
+    is_module=False,
+    argv=["", "a b", "\n", "\udcff"],
+    threads=1,
+    device="cpu",
+    seed=0,
+    seeded=True,
+    run_dir="/runs/1",
+    on_failure="stop",
+    profile=True,
+    stall_after=0.5,
+)
+
+
 def test_what_a_worker_is_told_survives_the_journey() -> None:
-    spec = WorkerSpec(
-        index=0,
-        workers=1,
-        board_fd=3,
-        exchange_fd=4,
-        events_fd=5,
-        target="caf\udce9.py",  # a name that is no valid UTF-8
-        is_module=False,
-        argv=["", "a b", "\n", "\udcff"],
-        threads=1,
-        device="cpu",
-        seed=0,
-        seeded=True,
-        run_dir="/runs/1",
-        on_failure="stop",
-        profile=True,
-        stall_after=0.5,
-    )
-    assert spec.dump().isascii()
-    assert WorkerSpec.load(spec.dump()) == spec
+    assert SPEC.dump().isascii()
+    assert WorkerSpec.load(SPEC.dump()) == SPEC
 
 
 # what the box has, read from made-up files

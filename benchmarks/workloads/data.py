@@ -20,16 +20,21 @@ __all__ = ["Pairs", "digits", "photos", "text"]
 Pairs = Dataset[tuple[Tensor, ...]]
 
 
-def digits(folder: str | None) -> Pairs:
-    """MNIST's training images from a folder of idx files; noise of the same shape without one."""
+def digits(folder: str | None, part: str = "train") -> TensorDataset:
+    """MNIST's images from a folder of idx files; noise of the same shape without one.
+
+    Args:
+        folder: with the four files.
+        part: ``train`` or ``t10k``, as the files are named.
+    """
     if folder is None:
         return TensorDataset(torch.rand(60_000, 1, 28, 28), torch.randint(10, (60_000,)))
 
     def read(name: str, header: int) -> Tensor:
         return torch.from_numpy(np.fromfile(Path(folder, name), np.uint8)[header:])
 
-    images = read("train-images-idx3-ubyte", 16).view(-1, 1, 28, 28).float() / 255
-    return TensorDataset(images, read("train-labels-idx1-ubyte", 8).long())
+    images = read(f"{part}-images-idx3-ubyte", 16).view(-1, 1, 28, 28).float() / 255
+    return TensorDataset(images, read(f"{part}-labels-idx1-ubyte", 8).long())
 
 
 def photos(_: str | None) -> Pairs:

@@ -6,7 +6,13 @@ PellucidError                  base: the message names object, cause and remedy
 ├── ExchangeError              workers could not exchange values
 │   ├── DivergenceError        the workers' copies of the script took different paths
 │   └── StoppedError           the run is being stopped; raised to unwind a waiting worker
-└── UnsupportedError           the script uses something exact mode cannot split or run whole
+├── LayoutError                a model cannot lie in flat arrays, or is another than elsewhere
+├── NetworkError               boxes could not talk to each other; `rule` names what was broken
+│   ├── LocalProtocolError     this box broke a rule of the protocol
+│   ├── RemoteProtocolError    the peer broke a rule of the protocol
+│   ├── MismatchError          the peer keeps the rules, and is not one to work with
+│   └── LinkError              the network itself: nobody answers, it broke, it ended
+└── UnsupportedError           the script uses something the mode cannot work with
 """
 
 from __future__ import annotations
@@ -15,7 +21,13 @@ __all__ = [
     "DivergenceError",
     "ExchangeError",
     "LaunchError",
+    "LayoutError",
+    "LinkError",
+    "LocalProtocolError",
+    "MismatchError",
+    "NetworkError",
     "PellucidError",
+    "RemoteProtocolError",
     "SettingsError",
     "StoppedError",
     "UnsupportedError",
@@ -46,5 +58,38 @@ class StoppedError(ExchangeError):
     """The run is being stopped; unwinds a worker that waits for others."""
 
 
+class LayoutError(PellucidError):
+    """A model cannot lie in flat arrays, or workers that share one have different models."""
+
+
+class NetworkError(PellucidError):
+    """Boxes could not talk to each other.
+
+    Args:
+        text: for the user.
+        rule: the rule of the protocol that was broken, as docs/protocol.md names it.
+    """
+
+    def __init__(self, text: str, rule: str = "") -> None:
+        super().__init__(text)
+        self.rule = rule
+
+
+class LocalProtocolError(NetworkError):
+    """This box broke a rule of the protocol, or asked for something that would."""
+
+
+class RemoteProtocolError(NetworkError):
+    """The peer broke a rule of the protocol."""
+
+
+class MismatchError(NetworkError):
+    """Both sides keep the rules, but cannot work together: version, secret, torch, run."""
+
+
+class LinkError(NetworkError):
+    """The network failed: nobody answers, the connection broke, or ended without a word."""
+
+
 class UnsupportedError(PellucidError):
-    """The script uses something that exact mode can neither split nor run whole."""
+    """The script uses something that the mode cannot work with."""

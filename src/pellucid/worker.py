@@ -10,19 +10,24 @@ transport/  moves what the mode exchanges
 from __future__ import annotations
 
 import atexit
+import contextlib
 import ctypes
 import faulthandler
 import json
 import os
+import platform
 import re
 import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from pellucid import __version__
 from pellucid.errors import DivergenceError, ExchangeError, StoppedError
+from pellucid.intercept.callers import script_frames
 from pellucid.intercept.functions import patch_functions
 from pellucid.intercept.loaders import patch_loaders
 from pellucid.intercept.modules import patch_modules
@@ -34,7 +39,11 @@ from pellucid.settings import ALLOCATOR, WORKER_VARIABLE, WorkerSpec
 from pellucid.transport.board import Board, Field, Flag, State
 
 if TYPE_CHECKING:
+    from pellucid.settings import Cluster
+    from pellucid.sync.exact.mode import ExactMode
+    from pellucid.sync.shared.mode import AsynchronousMode
     from pellucid.transport.shared_memory import Group
+    from pellucid.wire.session import Hello
 
 __all__ = ["main"]
 
@@ -59,11 +68,23 @@ class Worker:
         self._patches = Patches()
         streams = RealStreams(spec.stdin_fd, spec.stdout_fd, spec.stderr_fd)
         self._effects = SideEffects(
-            spec.run_dir, self.board, spec.index, streams if spec.index else None
+            spec.run_dir,
+            self.board,
+            spec.index,
+            None if spec.leads else streams,
+            same=spec.mode == "exact",
+            follows=spec.index > 0,
         )
+        self._close: Callable[[], None] = lambda: None  # the mode's work, at the script's end
         self._failed = False  # the script raised: the launcher decides what that means
+        self._code = 0  # what the script's process ends with, as far as its end is known
         self._ended = threading.Event()
         self._watcher: threading.Thread | None = None
+
+    @property
+    def _together(self) -> bool:
+        """Whether there are other workers, or other boxes that may come."""
+        return self.spec.workers > 1 or self.spec.cluster is not None
 
     def tell(self, event: str, text: str, **facts: Any) -> None:
         """Say something to the launcher, who tells the user."""
@@ -77,15 +98,22 @@ class Worker:
 
         torch.set_num_threads(self.spec.threads)
         atexit.register(self._end)  # the first to be registered is the last to be called
-        if self.spec.workers > 1:
-            self._install()
+        if self._together:
+            install = {
+                "exact": self._install_exact,
+                "hogwild": self._install_hogwild,
+                "stream": self._install_stream,
+            }
+            install[self.spec.mode]()
+            # a process that the script forks trains by itself, if at all
+            os.register_at_fork(after_in_child=self._patches.undo)
         elif self.spec.seeded:
             patch_entropy(self._patches, self.spec.seed)
         self._fields[Field.STATE] = State.PARKED
         while self.spec.index and not self.board.flags[Flag.GO]:
             time.sleep(0.005)
         self._fields[Field.STATE] = State.RUNNING
-        if self.spec.workers > 1:
+        if self._together:
             self._effects.install()
         self._watch()
         record = Path(self.spec.run_dir) / f"worker-{self.spec.index}.traceback"
@@ -103,34 +131,120 @@ class Worker:
             slug = "divergence" if isinstance(error, DivergenceError) else "exchange"
             self.tell("error", str(error), slug=slug)
             raise
-        except SystemExit:
+        except SystemExit as end:
+            self._code = end.code if isinstance(end.code, int) else int(end.code is not None)
             raise
-        except BaseException:
+        except BaseException as error:
             self._failed = True
+            self._code = -signal.SIGINT if isinstance(error, KeyboardInterrupt) else 1
             raise
 
-    def _install(self) -> None:
-        """Take hold of the seams, for the mode to answer."""
+    def _install_exact(self) -> None:
+        """Take hold of the seams, for exact mode to answer."""
         from torch.optim.optimizer import register_optimizer_step_post_hook
 
-        from pellucid.sync.exact.mode import ExactMode
-
-        group = self._group()
-        group.on_change = self._take_over
-        mode = ExactMode(
-            group,
-            self.tell,
-            always_split=self.spec.split == "always",
-            all_threads=self.spec.threads * self.spec.workers,
-            reason=self.spec.reason,
-        )
+        mode = self._exact_mode()
+        mode.group.on_change = self._take_over
         patch_entropy(self._patches, self.spec.seed)
         patch_loaders(self._patches, mode.loaders.iterate)
         patch_modules(self._patches, mode.calls.call)
         patch_functions(self._patches, mode.seams())
         register_optimizer_step_post_hook(mode.on_step)
-        # a process that the script forks trains by itself, if at all
-        os.register_at_fork(after_in_child=self._patches.undo)
+
+    def _exact_mode(self) -> ExactMode:
+        from pellucid.sync.exact.mode import ExactMode
+
+        return ExactMode(
+            self._group(),
+            self.tell,
+            always_split=self.spec.split == "always",
+            all_threads=self.spec.threads * self.spec.workers,
+            reason=self.spec.reason,
+        )
+
+    def _install_hogwild(self) -> None:
+        """Take hold of the seams, for hogwild mode to answer."""
+        import torch
+
+        from pellucid.sync.hogwild.mode import HogwildMode
+
+        spec = self.spec
+        mode = HogwildMode(
+            self.board,
+            spec.index,
+            weights_fd=spec.weights_fd,
+            passes_fd=spec.passes_fd,
+            seed=spec.seed,
+            tell=self.tell,
+            frames=script_frames,
+            on_begin=self._keep_to_our_cores,
+            on_lead=self._take_over,
+            patience=spec.stall_after,
+            reason=spec.reason,
+        )
+        torch.set_num_threads(spec.threads * spec.workers)  # until there is something to divide
+        self._answer_by(mode)
+
+    def _install_stream(self) -> None:
+        """Take hold of the seams, for stream mode to answer."""
+        import torch
+
+        from pellucid.sync.stream.mode import FirstWorkersMode, OtherWorkersMode, Surroundings
+
+        spec, cluster = self.spec, self.spec.cluster
+        assert cluster is not None  # the launcher gives one to each worker of this mode
+        secret = "" if spec.index else _read(cluster.secret_fd)
+        hello = _hello(cluster, str(torch.__version__))
+        around = Surroundings(
+            self.board,
+            spec.index,
+            cluster,
+            weights_fd=spec.weights_fd,
+            seed=spec.seed,
+            tell=self.tell,
+            frames=script_frames,
+            on_begin=self._keep_to_our_cores,
+            on_lead=self._effects.promote,
+            reason=spec.reason,
+        )
+        if spec.lockstep:
+            from pellucid.sync.stream.lockstep import LockstepMode
+
+            mode = LockstepMode(around, self._exact_mode(), hello=hello, secret=secret)
+            self._answer_by(mode)
+            self._close = lambda: mode.end(failed=self._failed)
+            return
+        torch.set_num_threads(spec.threads * spec.workers)  # until there is something to divide
+        if spec.index:
+            self._answer_by(OtherWorkersMode(around, spec.lines[0]))
+        else:
+            self._answer_by(FirstWorkersMode(around, spec.lines, hello=hello, secret=secret))
+
+    def _answer_by(self, mode: AsynchronousMode) -> None:
+        """Take hold of the seams, for an asynchronous mode to answer."""
+        from torch.optim import optimizer
+
+        self._close = mode.close
+        patch_entropy(self._patches, self.spec.seed)
+        patch_loaders(self._patches, mode.iterate)
+        patch_modules(self._patches, mode.call)
+        patch_functions(self._patches, mode.seams())
+        optimizer.register_optimizer_step_pre_hook(mode.before_step)
+        optimizer.register_optimizer_step_post_hook(mode.after_step)
+
+    def _keep_to_our_cores(self) -> None:
+        """The workers compute side by side from now on: each on its own cores."""
+        import torch
+
+        torch.set_num_threads(self.spec.threads)
+        if not self.spec.cpus:
+            return
+        everywhere = os.sched_getaffinity(0)
+        for thread in Path("/proc/self/task").iterdir():
+            with contextlib.suppress(OSError):  # it has just ended
+                os.sched_setaffinity(int(thread.name), self.spec.cpus)
+        # a loader's processes are to work beside the training, not in its place
+        os.register_at_fork(after_in_child=lambda: os.sched_setaffinity(0, everywhere))
 
     def _group(self) -> Group:
         """The workers; those with a GPU each exchange what is large from GPU to GPU."""
@@ -180,10 +294,34 @@ class Worker:
         if self._watcher is not None:
             self._watcher.join()  # a thread of ours must not outlive the interpreter
         self._fields[Field.PEAK_RSS] = _peak_rss()
+        if self.spec.cluster is not None and not self.spec.index:
+            # before the others see this box leave: one of them would take over its lead
+            self.tell("ended", "", code=self._code)
+        self._close()
         sys.stdout.flush()
         self._fields[Field.STATE] = State.FINISHED
-        if self.spec.workers > 1 and not self._failed:
+        if self.spec.workers > 1 and self.spec.cluster is None and not self._failed:
             self._wait_for_leader()
+
+
+def _hello(cluster: Cluster, torch: str) -> Hello:
+    """What this box says of itself to others."""
+    from pellucid.wire.session import Hello
+
+    here = cluster.here
+    return Hello(
+        box=here.box,
+        boot=here.nonce,
+        run=cluster.run,
+        pellucid=__version__,
+        torch=torch,
+        python=platform.python_version(),
+    )
+
+
+def _read(fd: int) -> str:
+    with os.fdopen(fd) as file:
+        return file.read()
 
 
 def _peak_rss() -> int:

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-__all__ = ["alexnet", "googlenet", "lenet", "siamese", "squeezenet"]
+import re
+
+__all__ = [
+    "alexnet",
+    "autoencoder",
+    "cifar10_full",
+    "cifar10_quick",
+    "dummies",
+    "googlenet",
+    "lenet",
+    "siamese",
+    "squeezenet",
+]
 
 _RATES = "param { lr_mult: 1 decay_mult: 1 } param { lr_mult: 2 decay_mult: 0 }"
 
@@ -80,13 +92,16 @@ def lenet(batch: int = 64) -> str:
     )
 
 
-def alexnet(batch: int = 2) -> str:
-    """CaffeNet (Krizhevsky et al. 2012, pooled before normalised): 60,965,224 parameters."""
+def alexnet(batch: int = 2, size: int = 227) -> str:
+    """CaffeNet (Krizhevsky et al. 2012, pooled before normalised): 60,965,224 parameters.
+
+    Pictures of 67 x 67 leave one place to the first inner product, and it is small.
+    """
     norm = "lrn_param { local_size: 5 alpha: 0.0001 beta: 0.75 }"
     drop = "dropout_param { dropout_ratio: 0.5 }"
     return (
         'name: "CaffeNet"\n'
-        + inputs(data=(batch, 3, 227, 227), label=(batch,))
+        + inputs(data=(batch, 3, size, size), label=(batch,))
         + conv("conv1", "data", 96, 11, "stride: 4")
         + relu("conv1")
         + pool("pool1", "conv1", 3, 2)
@@ -232,6 +247,79 @@ def squeezenet(batch: int = 2) -> str:
         )
         + layer("loss", "SoftmaxWithLoss", "pool10 label", "loss")
     )
+
+
+def cifar10_quick(batch: int = 4) -> str:
+    """Caffe's quick net for CIFAR-10 (Krizhevsky): 145,578 parameters."""
+    return (
+        'name: "CIFAR10_quick"\n'
+        + inputs(data=(batch, 3, 32, 32), label=(batch,))
+        + conv("conv1", "data", 32, 5, "pad: 2")
+        + pool("pool1", "conv1", 3, 2)
+        + relu("pool1")
+        + conv("conv2", "pool1", 32, 5, "pad: 2")
+        + relu("conv2")
+        + pool("pool2", "conv2", 3, 2, "pool: AVE")
+        + conv("conv3", "pool2", 64, 5, "pad: 2")
+        + relu("conv3")
+        + pool("pool3", "conv3", 3, 2, "pool: AVE")
+        + full("ip1", "pool3", 64)
+        + full("ip2", "ip1", 10)
+        + layer("loss", "SoftmaxWithLoss", "ip2 label", "loss")
+    )
+
+
+def cifar10_full(batch: int = 4) -> str:
+    """Caffe's full net for CIFAR-10, with normalisation within channels: 89,578 parameters."""
+    norm = "lrn_param { local_size: 3 alpha: 5e-05 beta: 0.75 norm_region: WITHIN_CHANNEL }"
+    return (
+        'name: "CIFAR10_full"\n'
+        + inputs(data=(batch, 3, 32, 32), label=(batch,))
+        + conv("conv1", "data", 32, 5, "pad: 2")
+        + pool("pool1", "conv1", 3, 2)
+        + relu("pool1")
+        + layer("norm1", "LRN", "pool1", "norm1", norm)
+        + conv("conv2", "norm1", 32, 5, "pad: 2")
+        + relu("conv2")
+        + pool("pool2", "conv2", 3, 2, "pool: AVE")
+        + layer("norm2", "LRN", "pool2", "norm2", norm)
+        + conv("conv3", "norm2", 64, 5, "pad: 2")
+        + relu("conv3")
+        + pool("pool3", "conv3", 3, 2, "pool: AVE")
+        + full("ip1", "pool3", 10)
+        + layer("loss", "SoftmaxWithLoss", "ip1 label", "loss")
+    )
+
+
+def autoencoder(batch: int = 4) -> str:
+    """Caffe's autoencoder of MNIST (Hinton and Salakhutdinov 2006): 2,837,314 parameters."""
+    text = 'name: "MNISTAutoencoder"\n' + inputs(data=(batch, 1, 28, 28))
+    text += layer("flatdata", "Flatten", "data", "flatdata")
+    bottom = "data"
+    for k, size in enumerate((1000, 500, 250, 30, 250, 500, 1000, 784)):
+        text += full(f"ip{k}", bottom, size)
+        bottom = f"ip{k}"
+        if k not in (3, 7):
+            text += layer(f"s{k}", "Sigmoid", bottom, f"s{k}")
+            bottom = f"s{k}"
+    return (
+        text
+        + layer("cross", "SigmoidCrossEntropyLoss", "ip7 flatdata", "cross", "loss_weight: 1")
+        + layer("sig", "Sigmoid", "ip7", "sig")
+        + layer("euclid", "EuclideanLoss", "sig flatdata", "euclid", "loss_weight: 0")
+    )
+
+
+def dummies(prototxt: str) -> str:
+    """The same net on data: inputs become DummyData, random where there is more than a label."""
+    filler = 'data_filler { type: "gaussian" std: 0.5 }'
+
+    def dummy(match: re.Match[str]) -> str:
+        more = filler if match[3].count("dim") > 1 else "data_filler { value: 1 }"
+        return f'{match[1]}"DummyData"{match[2]}dummy_data_param {{ shape {match[3]} {more} }} }}'
+
+    pattern = r'(layer \{ name: "\w+" type: )"Input"(.*?)input_param \{ shape (\{.*?\}) \} \}'
+    return re.sub(pattern, dummy, prototxt)
 
 
 def siamese(batch: int = 8) -> str:

@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pellucid.caffe.data import Source, source
+from pellucid.caffe.data import BROKEN, Source, source
 from pellucid.caffe.data.images import decode_image
 from pellucid.caffe.errors import CaffeError
 from pellucid.caffe.proto import array_to_blob, messages, text, write_binary
@@ -73,6 +73,18 @@ def test_what_is_random_depends_on_seed_and_position_alone(database: Path) -> No
     assert not torch.equal(run[0]["data"], run[5]["data"])
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_batches_are_had_by_number(database: Path, workers: int) -> None:
+    made_source = made(data_layer(transform="crop_size: 4 mirror: true"), database)
+    wanted = batches(made_source, 8)
+    by_number = made_source.batches(workers)
+    for number in (1, 2, 5, 3, 4, 0):
+        torch.testing.assert_close(by_number.take(number), wanted[number], rtol=0, atol=0)
+    some = list(by_number.some(2, 3))
+    torch.testing.assert_close(some, wanted[2:5], rtol=0, atol=0)
+    torch.testing.assert_close(by_number.take(1), wanted[1], rtol=0, atol=0)
+
+
 def test_testing_crops_the_centre_and_subtracts_the_mean_of_it(database: Path) -> None:
     compute_image_mean(str(database / "db"), database / "mean.binaryproto")
     layer = data_layer(transform='crop_size: 4 mean_file: "mean.binaryproto"')
@@ -114,6 +126,42 @@ def test_a_truncated_database(database: Path) -> None:
     (database / "db" / "data.mdb").write_bytes(data[:100])
     with pytest.raises(CaffeError, match="cannot open the LMDB database"):
         made(data_layer(), database)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+def test_a_database_whose_end_is_missing(database: Path, share: float) -> None:
+    """To read behind the end of the file would kill the process, without a word."""
+    file = database / "db" / "data.mdb"
+    data = file.read_bytes()
+    file.write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(CaffeError, match=r"is cut off|cannot open|damaged"):
+        batches(made(data_layer(), database), 3)
+
+
+def test_broken_records_are_skipped_and_counted_if_asked(database: Path) -> None:
+    lmdb: Any = pytest.importorskip("lmdb")
+    with lmdb.open(str(database / "db")) as environment, environment.begin(write=True) as change:
+        change.put(b"00000001", b"no datum")
+        change.put(b"00000002", messages.Datum(channels=1, height=6, width=8).SerializeToString())
+    layer = text.parse(data_layer(), messages.LayerParameter())
+    with pytest.raises(CaffeError, match=r"layer 'd' \(Data\): .*record 1"):
+        batches(source(layer, "TRAIN", seed=0, root=str(database)), 1)
+    skipping = source(layer, "TRAIN", seed=0, root=str(database), skip_broken=True)
+    first, second = batches(skipping, 2)
+    assert first["label"].tolist() == [LABELS[k] for k in (0, 3, 3, 3)]
+    assert first[BROKEN].tolist() == [0, 2, 1, 0]
+    assert second[BROKEN].tolist() == [0, 0, 0, 0]
+    assert torch.equal(batches(skipping, 1, start=1)[0]["data"], second["data"])
+
+
+def test_a_database_of_broken_records_only(database: Path) -> None:
+    lmdb: Any = pytest.importorskip("lmdb")
+    with lmdb.open(str(database / "db")) as environment, environment.begin(write=True) as change:
+        for k in range(10):
+            change.put(b"%08d" % k, b"no datum")
+    layer = text.parse(data_layer(), messages.LayerParameter())
+    with pytest.raises(CaffeError, match="none of its 10 records can be read"):
+        source(layer, "TRAIN", seed=0, root=str(database), skip_broken=True)
 
 
 @pytest.mark.parametrize("cut", [3, 10, 200])
@@ -166,6 +214,14 @@ def test_listed_images_are_blue_green_red(pictures: Path) -> None:
     assert found["label"].tolist() == [0, 1, 2, 3, 4]
 
 
+def test_pictures_of_different_sizes_are_one_error(pictures: Path) -> None:
+    Image.fromarray(np.zeros((9, 8, 3), np.uint8)).save(pictures / "a picture 3.png")
+    with pytest.raises(CaffeError, match=r"shape \(3, 9, 8\) after one of \(3, 6, 8\).*crop_size"):
+        batches(made(IMAGES.format(""), pictures), 1)
+    resized = made(IMAGES.format("new_height: 5 new_width: 4"), pictures)
+    assert batches(resized, 1)[0]["data"].shape == (5, 3, 5, 4)
+
+
 def test_shuffled_images_come_in_another_order_in_each_pass(pictures: Path) -> None:
     found = [
         b["label"].tolist() for b in batches(made(IMAGES.format("shuffle: true"), pictures), 3)
@@ -184,11 +240,13 @@ def test_missing_and_broken_images(pictures: Path) -> None:
 
 
 @pytest.mark.parametrize("encoded", [False, True])
-def test_a_converted_list_is_the_list(pictures: Path, encoded: bool) -> None:
+@pytest.mark.parametrize("backend", ["LMDB", "LEVELDB"])
+def test_a_converted_list_is_the_list(pictures: Path, encoded: bool, backend: str) -> None:
     listing = str(pictures / "list.txt")
-    count = convert_imageset(f"{pictures}/", listing, pictures / "db", encoded=encoded)
+    kinds: dict[str, Any] = {"encoded": encoded, "backend": backend}
+    count = convert_imageset(f"{pictures}/", listing, pictures / "db", **kinds)
     assert count == 5
-    (found,) = batches(made(data_layer(5), pictures), 1)
+    (found,) = batches(made(data_layer(5).replace("LMDB", backend), pictures), 1)
     (listed,) = batches(made(IMAGES.format(""), pictures), 1)
     assert torch.equal(found["data"], listed["data"])
     assert torch.equal(found["label"], listed["label"])
@@ -239,6 +297,17 @@ def test_dummy_data(tmp_path: Path) -> None:
     assert not torch.equal(first["x"], second["x"])
 
 
+def test_inputs_are_zeros(tmp_path: Path) -> None:
+    layer = 'name: "i" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 } }'
+    (found,) = batches(made(layer, tmp_path), 1)
+    assert torch.equal(found["x"], torch.zeros(2, 3))
+
+
+def test_data_layers_have_no_bottoms(tmp_path: Path) -> None:
+    with pytest.raises(CaffeError, match="a data layer has no bottoms"):
+        made('name: "m" type: "Input" top: "x" bottom: "y"', tmp_path)
+
+
 def test_layers_that_read_nothing_say_so(tmp_path: Path) -> None:
-    with pytest.raises(CaffeError, match="reads nothing by itself"):
+    with pytest.raises(CaffeError, match="a program puts its data into memory"):
         made('name: "m" type: "MemoryData" top: "x"', tmp_path)

@@ -47,6 +47,9 @@ def data_of(net: Net) -> dict[str, torch.Tensor]:
         (nets.googlenet, 13_378_280),
         (nets.squeezenet, 1_248_424),
         (nets.siamese, 431_102),
+        (nets.cifar10_quick, 145_578),
+        (nets.cifar10_full, 89_578),
+        (nets.autoencoder, 2_837_314),
     ],
 )
 def test_published_nets_have_their_published_number_of_parameters(
@@ -55,7 +58,9 @@ def test_published_nets_have_their_published_number_of_parameters(
     assert net_of(make()).parameter_count == count
 
 
-@pytest.mark.parametrize("make", [nets.lenet, nets.squeezenet, nets.siamese])
+@pytest.mark.parametrize(
+    "make", [nets.lenet, nets.squeezenet, nets.siamese, nets.cifar10_quick, nets.cifar10_full]
+)
 def test_a_net_learns(make: Callable[[], str]) -> None:
     net = net_of(make())
     data = data_of(net)

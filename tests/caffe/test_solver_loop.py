@@ -16,7 +16,7 @@ import torch
 from pellucid.caffe import log
 from pellucid.caffe.solver.loop import tests_before as count_tests_before
 from pellucid.caffe.solver.requests import Action, Requests
-from tests.caffe.tiny import Net, batches, solver, training
+from tests.caffe.tiny import Drawn, Net, solver, training
 
 
 @pytest.fixture
@@ -97,9 +97,8 @@ def test_an_iteration_of_two_batches_is_that_of_their_sum() -> None:
     one.solve()
     net = Net()
     net.drop.p = 0.0
-    feed = batches(0, 1)
-    for _ in range(2):
-        (net.run(next(feed)).loss / 2).backward()  # type: ignore[no-untyped-call]
+    for number in range(2):
+        (net.run(Drawn(1).take(number)).loss / 2).backward()  # type: ignore[no-untyped-call]
     for mine, wanted in zip(one.feed.net.parameters(), net.parameters(), strict=True):
         assert wanted.grad is not None
         torch.testing.assert_close(mine, wanted - 0.1 * wanted.grad)
@@ -127,7 +126,8 @@ def test_the_tests_before_an_iteration_are_counted_as_they_were_made(
         )
         one = training(param)
         while one.iteration < stop:  # without the look back at the end
-            one._iterate()
+            one._test_if_due()
+            one._part()
         made = said.getvalue().count("Testing net")
         assert count_tests_before(param, stop) == made
 

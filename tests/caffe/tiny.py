@@ -71,16 +71,21 @@ class Net(nn.Module):
         return {"ip": self.two(hidden)}
 
 
-def batches(start: int, seed: int) -> Iterator[dict[str, Tensor]]:
+@dataclass
+class Drawn:
     """Batch k is a function of k."""
-    k = start
-    while True:
-        generator = torch.Generator().manual_seed(1000 * seed + k)
-        yield {
+
+    seed: int
+
+    def take(self, number: int) -> dict[str, Tensor]:
+        generator = torch.Generator().manual_seed(1000 * self.seed + number)
+        return {
             "data": torch.randn(BATCH, 5, generator=generator),
             "label": torch.randint(0, 3, (BATCH,), generator=generator),
         }
-        k += 1
+
+    def some(self, start: int, count: int) -> Iterator[dict[str, Tensor]]:
+        return map(self.take, range(start, start + count))
 
 
 @dataclass
@@ -128,13 +133,13 @@ def training(
         iteration, rate.progress = state.iteration, state.progress
     test = Net().eval()
     test.one, test.two = net.one, net.two
-    consumed = tests_before(param, iteration) * sum(param.test_iter)
+    made = tests_before(param, iteration)
     device = torch.device("cpu")
     return Training(
         param=param,
-        feed=Feed(net, [batches(iteration * param.iter_size, 1)], device),
+        feed=Feed(net, [Drawn(1)], device),
         tests=[
-            TestNet(k, Feed(test, [batches(consumed, 2)], device), count)
+            TestNet(k, Feed(test, [Drawn(2)], device), count, made * count)
             for k, count in enumerate(param.test_iter)
         ],
         optimizer=optimizer,

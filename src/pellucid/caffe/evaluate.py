@@ -24,7 +24,7 @@ def evaluate(asked: SingleNet) -> Means:
             for value in blob.flatten().tolist():
                 LOGGER.info("Batch %d, %s = %s", index, name, number(value))
 
-    feed = Feed(built.net, built.batches(0), device)
+    feed = Feed(built.net, built.batches(), device)
     means = mean_outputs(feed, asked.iterations, each=each) or Means()
     LOGGER.info("Loss: %s", number(means.loss))
     for name, values in means.blobs.items():

@@ -10,27 +10,21 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from pellucid.caffe.data import DATA_TYPES, is_data
 from pellucid.caffe.errors import CaffeError
 from pellucid.caffe.layers import REGISTRY, Layer, Shape
 from pellucid.caffe.proto import messages
 from pellucid.caffe.select import select
 
-__all__ = ["DATA_TYPES", "Head", "Net", "Outputs", "ParamInfo"]
-
-DATA_TYPES = frozenset(
-    ("Data", "ImageData", "HDF5Data", "MemoryData", "WindowData", "DummyData", "Input")
-)
-_REFUSED = {
-    "Python": "it runs Caffe's own Python interface. Write it as a torch module in a script",
-    "HDF5Output": "it writes a file in the middle of the net. Read the blob from the outputs",
-}
+__all__ = ["Head", "Net", "Outputs", "ParamInfo"]
 
 
 @dataclass(frozen=True)
@@ -96,6 +90,7 @@ class Net(nn.Module):
         head: its losses and measures.
         shapes: of all blobs.
         params: the learned blobs, in Caffe's order.
+        hand_over: names of the trunk's blobs that the head needs, or that are outputs.
 
     Raises:
         CaffeError: the net cannot be built; names the layer and the remedy.
@@ -121,6 +116,7 @@ class Net(nn.Module):
         else:
             self._generator.manual_seed(seed)
         self.shapes: dict[str, Shape] = {}
+        self._trunk_shapes: list[tuple[Layer, list[Shape], list[Shape]]] = []
         self.data_layers: list[Any] = []
         self.layers = nn.ModuleDict()
         heads: list[Layer] = []
@@ -133,14 +129,14 @@ class Net(nn.Module):
         for layer in self.param.layer:
             if layer.name in names:
                 msg = f"two layers are called {layer.name!r}: names must differ"
-                raise CaffeError(msg)
+                raise CaffeError(msg, layer=layer.name)
             names.add(layer.name)
-            if layer.type in DATA_TYPES:
+            if is_data(layer):
                 self._add_data(layer, data_shapes)
             else:
                 self._add(layer, heads)
         outputs = [name for name in self.shapes if name not in self._used]
-        self._hand_over = self._crossing(heads, outputs)
+        self.hand_over = self._crossing(heads, outputs)
         self.head = Head(heads, outputs, self._loss_weights)
         self._freeze()
         self.to(dtype)
@@ -154,27 +150,19 @@ class Net(nn.Module):
                 msg = (
                     f"layer {layer.name!r} ({layer.type}): the shape of its top {top!r} is unknown"
                 )
-                raise CaffeError(msg)
+                raise CaffeError(msg, layer=layer.name)
             self.shapes[top] = tuple(data_shapes[top])
 
     def _add(self, param: Any, heads: list[Layer]) -> None:
         kind = self._kind(param)
-        for bottom in param.bottom:
-            if bottom not in self.shapes:
-                near = difflib.get_close_matches(bottom, self.shapes, n=1)
-                hint = f" Did you mean {near[0]!r}?" if near else ""
-                msg = (
-                    f"layer {param.name!r} ({param.type}): its bottom {bottom!r} is the top of no "
-                    f"layer before it (a net must not be cyclic).{hint}"
-                )
-                raise CaffeError(msg)
-        bottoms = [self.shapes[name] for name in param.bottom]
-        layer = kind(param, bottoms, self.phase, self._generator)
-        tops = self._infer(layer, bottoms)
+        bottoms = self._shapes_of_bottoms(param)
+        with self._fitting(param, bottoms):
+            layer = kind(param, bottoms, self.phase, self._generator)
+            tops = self._infer(layer, bottoms)
         if len(tops) != len(param.top) and not (tops and not param.top):
             layer.refuse(f"it has {len(param.top)} tops and gives {len(tops)}")
         self._share(layer)
-        weights = list(param.loss_weight) or [layer.loss_weight, *[0.0] * (len(tops) - 1)]
+        weights = list(param.loss_weight) or [layer.loss_weight, *[0.0] * len(tops)][: len(tops)]
         if len(weights) != len(tops):
             layer.refuse(f"{len(weights)} loss weights for {len(tops)} tops")
         is_head = (
@@ -195,33 +183,60 @@ class Net(nn.Module):
             heads.append(layer)
         else:
             self._trunk.append(layer)
+            self._trunk_shapes.append((layer, bottoms, tops))
             self.layers[param.name.replace(".", "_")] = layer
+
+    def _shapes_of_bottoms(self, param: Any) -> list[Shape]:
+        for bottom in param.bottom:
+            if bottom not in self.shapes:
+                near = difflib.get_close_matches(bottom, self.shapes, n=1)
+                hint = f" Did you mean {near[0]!r}?" if near else ""
+                msg = (
+                    f"layer {param.name!r} ({param.type}): its bottom {bottom!r} is the top of no "
+                    f"layer before it (a net must not be cyclic).{hint}"
+                )
+                raise CaffeError(msg, layer=param.name)
+        if len(param.propagate_down) not in (0, len(param.bottom)):
+            msg = (
+                f"layer {param.name!r} ({param.type}): {len(param.propagate_down)} propagate_down "
+                f"for {len(param.bottom)} bottoms"
+            )
+            raise CaffeError(msg, layer=param.name)
+        return [self.shapes[name] for name in param.bottom]
 
     def _kind(self, param: Any) -> type[Layer]:
         if param.type in REGISTRY:
             return REGISTRY[param.type]
         known = sorted({*REGISTRY, *DATA_TYPES})
         near = difflib.get_close_matches(param.type, known, n=1)
-        why = _REFUSED.get(param.type) or (
+        why = (
             f"unknown type. Did you mean {near[0]!r}?"
             if near
             else f"unknown type; known are {known}"
         )
         msg = f"layer {param.name!r} ({param.type}): {why}"
-        raise CaffeError(msg)
+        raise CaffeError(msg, layer=param.name)
+
+    @contextmanager
+    def _fitting(self, param: Any, bottoms: list[Shape]) -> Iterator[None]:
+        """What torch or arithmetic finds wrong inside is that numbers and shapes do not fit."""
+        try:
+            yield
+        except (RuntimeError, ArithmeticError, LookupError, ValueError, TypeError) as error:
+            why = (str(error).splitlines() or [""])[0]
+            msg = (
+                f"layer {param.name!r} ({param.type}): it does not fit bottoms of shapes "
+                f"{bottoms}: {why}"
+            )
+            raise CaffeError(msg, layer=param.name) from error
 
     def _infer(self, layer: Layer, bottoms: list[Shape]) -> list[Shape]:
         """Shapes of a layer's tops: it is run without data."""
         blobs = {name: torch.empty_like(v, device="meta") for name, v in layer.state_dict().items()}
         buffers = {name: torch.empty_like(v, device="meta") for name, v in layer.named_buffers()}
         inputs = tuple(torch.empty(shape, device="meta") for shape in bottoms)
-        try:
-            with torch.no_grad():
-                tops = torch.func.functional_call(layer, {**blobs, **buffers}, inputs)
-        except (RuntimeError, ValueError, IndexError) as error:
-            layer.refuse(
-                f"it does not fit bottoms of shapes {bottoms}: {str(error).splitlines()[0]}"
-            )
+        with torch.no_grad():
+            tops = torch.func.functional_call(layer, {**blobs, **buffers}, inputs)
         tops = tops if isinstance(tops, tuple) else (tops,)
         return [tuple(top.shape) for top in tops]
 
@@ -248,7 +263,9 @@ class Net(nn.Module):
                     )
                 if theirs.shape != blob.shape:
                     layer.refuse(
-                        "blobs of different shape cannot be shared (share_mode PERMISSIVE)"
+                        f"blob {name!r} of shape {tuple(blob.shape)} shares the values of one of "
+                        f"shape {tuple(theirs.shape)} (share_mode PERMISSIVE), which is not "
+                        "supported: put a Reshape before or behind"
                     )
                 setattr(layer, f"blob{index}", theirs)
                 for field in ("lr_mult", "decay_mult"):
@@ -271,6 +288,16 @@ class Net(nn.Module):
 
     # running
 
+    @property
+    def trunk_inputs(self) -> list[str]:
+        """Names of the data's blobs that the trunk reads, in order."""
+        data = [top for layer in self.data_layers for top in layer.top]
+        return list(self.inputs(dict.fromkeys(data, torch.empty(0))))
+
+    def trunk_shapes(self) -> list[tuple[Layer, list[Shape], list[Shape]]]:
+        """The layers of the trunk, in order, with the shapes of their bottoms and tops."""
+        return list(self._trunk_shapes)
+
     def inputs(self, data: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Those of the data's blobs that the trunk reads."""
         read = {name for layer in self._trunk for name in layer.param.bottom}
@@ -287,10 +314,10 @@ class Net(nn.Module):
         """
         blobs = dict(blobs)
         for layer in self._trunk:
-            tops = layer(*[blobs[name] for name in layer.param.bottom])
+            tops = layer(*_bottoms(layer.param, blobs))
             tops = tops if isinstance(tops, tuple) else (tops,)
             blobs.update(zip(layer.param.top, tops, strict=False))
-        return {name: blobs[name] for name in self._hand_over}
+        return {name: blobs[name] for name in self.hand_over}
 
     def run(self, data: Mapping[str, Tensor]) -> Outputs:
         """Trunk and head on the blobs of all data layers."""
@@ -330,6 +357,15 @@ class Net(nn.Module):
                 setattr(layer, name, its)
 
 
+def _bottoms(param: Any, blobs: Mapping[str, Tensor]) -> list[Tensor]:
+    """A layer's bottoms, cut off from what made them where propagate_down says so."""
+    found = [blobs[name] for name in param.bottom]
+    if not param.propagate_down:
+        return found
+    down = param.propagate_down
+    return [x if go else x.detach() for x, go in zip(found, down, strict=True)]
+
+
 class Head(nn.Module):
     """The losses and measures of a net, on whole batches.
 
@@ -337,11 +373,15 @@ class Head(nn.Module):
         layers: in order.
         outputs: names of the net's outputs.
         weights: loss weights by name of the blob.
+
+    Attributes:
+        params: LayerParameters of the layers.
     """
 
     def __init__(self, layers: list[Layer], outputs: list[str], weights: dict[str, float]) -> None:
         super().__init__()
         self.layers = nn.ModuleList(layers)
+        self.params = [layer.param for layer in layers]
         self._outputs = outputs
         self._weights = weights
 
@@ -355,7 +395,7 @@ class Head(nn.Module):
         losses: list[Tensor] = []
         for module in self.layers:
             param: Any = module.param
-            tops = module(*[known[name] for name in param.bottom])
+            tops = module(*_bottoms(param, known))
             tops = tops if isinstance(tops, tuple) else (tops,)
             known.update(zip(param.top, tops, strict=False))
             names = list(param.top) or [""]
@@ -364,7 +404,8 @@ class Head(nn.Module):
                 weights = list(param.loss_weight) or [1.0]
             for top, weight in zip(tops, weights, strict=False):
                 if weight:
-                    losses.append(top.sum() * weight)
+                    total = top.sum() if top.ndim else top
+                    losses.append(total if weight == 1 else total * weight)
         loss = sum(losses[1:], losses[0]) if losses else torch.zeros(())
         shown = {name: known[name] for name in self._outputs if name in known}
         return Outputs(loss, shown, {name: self._weights.get(name, 0.0) for name in shown})

@@ -26,7 +26,7 @@ def select(net: Any, phase: str, level: int = 0, stages: tuple[str, ...] = ()) -
     for layer in net.layer:
         if layer.include and layer.exclude:
             msg = f"layer {layer.name!r} has both include and exclude rules: keep one kind"
-            raise CaffeError(msg)
+            raise CaffeError(msg, layer=layer.name)
         if layer.include:
             stays = any(_meets(rule, number, level, stages) for rule in layer.include)
         else:

@@ -9,7 +9,7 @@ import torch
 
 from pellucid.caffe.log import LOGGER
 from pellucid.caffe.proto import read_net
-from pellucid.caffe.solver.build import BuiltNet, State, build_net, device_named
+from pellucid.caffe.solver.build import BuiltNet, NetFile, State, Way, build_net, device_named
 from pellucid.caffe.weights import load_weights
 
 __all__ = ["SingleNet", "open_net"]
@@ -47,7 +47,8 @@ def open_net(asked: SingleNet) -> tuple[BuiltNet, torch.device]:
     device = device_named(asked.device)
     LOGGER.info("Use %s.", torch.cuda.get_device_name() if device.type == "cuda" else "CPU")
     state = State(asked.phase, asked.level, asked.stage)
-    built = build_net(read_net(asked.model), state, random.getrandbits(31), device, torch.float32)
+    file = NetFile(read_net(asked.model), asked.model, "")
+    built = build_net(file, state, Way(seed=random.getrandbits(31), device=device))
     for path in asked.weights:
         load_weights(built.net, path)
     return built, device

@@ -50,7 +50,7 @@ def measure(asked: SingleNet) -> dict[tuple[str, str], float]:
         CaffeError: a file is missing or says what cannot be.
     """
     built, device = open_net(asked)
-    net, batches = built.net, built.batches(0)
+    net, batches = built.net, built.batches()
     watch = _Stopwatch(device)
     LOGGER.info("*** Benchmark begins ***")
     LOGGER.info("Testing for %d iterations.", asked.iterations)
@@ -59,7 +59,7 @@ def measure(asked: SingleNet) -> dict[tuple[str, str], float]:
             watch.total.clear()  # the pass before was to warm up
         blobs: dict[str, Tensor] = {}
         for layer, source in zip(net.data_layers, batches, strict=True):
-            read = watch.time((layer.name, "forward"), source.__next__)
+            read = watch.time((layer.name, "forward"), lambda: source.take(iteration + 1))  # noqa: B023
             blobs |= {top: blob.to(device) for top, blob in read.items()}
         _whole(net, blobs, watch)
         _by_layer(net, blobs, watch)

@@ -37,6 +37,8 @@ def _options(argv: Sequence[str]) -> Options:
     flag("sighup_effect", default="snapshot", choices=list(EFFECTS), help="what SIGHUP asks for")
     flag("device", default="", choices=["", "cpu", "cuda"], help="where to compute")
     flag("double", action="store_true", help="compute in float64")
+    flag("skip_broken", action="store_true", help="pass over records that cannot be read")
+    flag("loaders", default=-1, type=int, help="processes that read ahead, a data layer")
     return Options(**vars(parser.parse_args(argv)))
 
 

@@ -20,7 +20,7 @@ from pellucid.caffe.proto import (
     write_binary,
 )
 
-__all__ = ["load_weights", "net_to_proto", "save_weights"]
+__all__ = ["load_weights", "net_to_proto", "read_weights", "save_weights"]
 
 
 def load_weights(net: Net, path: str | Path) -> list[str]:
@@ -35,7 +35,7 @@ def load_weights(net: Net, path: str | Path) -> list[str]:
         CaffeError: the file cannot be read, or a blob's shape differs.
     """
     owned = {(p.layer, p.index) for p in net.params if p.owner is None}
-    found = _read_hdf5(path) if str(path).endswith(".h5") else _read_binary(path)
+    found = read_weights(path)
     given = []
     for name, blobs in net.layer_blobs().items():
         if name not in found:
@@ -60,6 +60,15 @@ def load_weights(net: Net, path: str | Path) -> list[str]:
                 blob.copy_(torch.from_numpy(values.reshape(blob.shape)))
         given.append(name)
     return given
+
+
+def read_weights(path: str | Path) -> dict[str, dict[int, np.ndarray]]:
+    """The blobs of each layer that has some in a file, by the layer's name and their number.
+
+    Raises:
+        CaffeError: the file cannot be read.
+    """
+    return _read_hdf5(path) if str(path).endswith(".h5") else _read_binary(path)
 
 
 def save_weights(net: Net, path: str | Path) -> None:

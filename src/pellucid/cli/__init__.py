@@ -7,6 +7,7 @@ import click
 from pellucid import __version__
 from pellucid.cli.caffe import caffe
 from pellucid.cli.doctor import doctor
+from pellucid.cli.join import join
 from pellucid.cli.run import run
 
 __all__ = ["main"]
@@ -19,5 +20,6 @@ def main() -> None:
 
 
 main.add_command(run)
+main.add_command(join)
 main.add_command(doctor)
 main.add_command(caffe)

@@ -13,7 +13,8 @@ from typing import Any, Final
 
 import click
 
-from pellucid.cli.run import USAGE, run
+from pellucid.cli.option import USAGE
+from pellucid.cli.run import run
 from pellucid.errors import PellucidError, SettingsError
 
 __all__ = ["caffe"]
@@ -62,6 +63,10 @@ _WEIGHTS: Final = _flag("weights", type=LIST, default=(), help=".caffemodel file
 _ITERATIONS: Final = _flag("iterations", type=int, default=50, help="how many; default: 50")
 
 
+_BACKENDS: Final = click.Choice(["LMDB", "LEVELDB"], case_sensitive=False)
+_BACKEND: Final = _flag("backend", type=_BACKENDS, default="LMDB", help="default: LMDB")
+
+
 @contextmanager
 def _told() -> Iterator[None]:
     """One line instead of a traceback."""
@@ -89,16 +94,19 @@ def caffe() -> None:
 @_flag("sigint_effect", type=click.Choice(EFFECTS), default="stop", help="what Ctrl-C asks for")
 @_flag("sighup_effect", type=click.Choice(EFFECTS), default="snapshot", help="what SIGHUP asks for")
 @_flag("double", is_flag=True, help="compute in float64")
+@_flag("skip_broken", is_flag=True, help="pass over records that cannot be read, and count them")
+@_flag("loaders", type=int, help="processes that read ahead, a data layer; default: 1 on a GPU")
 @click.pass_context
 def train(context: click.Context, /, **flags: Any) -> None:
     """Train as a solver says, with several workers; all flags of `pellucid run` apply."""
     ours = {option.name: flags.pop(option.name) for option in _RUN_OPTIONS if option.name}
     with _told():
         _choose_device(flags["solver"], flags.pop("gpu"), ours)
+    given = {name: value for name, value in flags.items() if value not in (None, "", (), False)}
     argv = [
-        f"--{name}={_text(value)}" for name, value in flags.items() if value and name != "double"
+        f"--{name}" if value is True else f"--{name}={_text(value)}"
+        for name, value in given.items()
     ]
-    argv += ["--double"] * flags["double"]
     argv += [f"--device={ours['device']}"] * bool(ours["device"])
     context.invoke(run, script=PROGRAM, argv=tuple(argv), is_module=True, **ours)
 
@@ -119,6 +127,7 @@ def _text(value: Any) -> str:
 def _choose_device(solver: str, gpu: str, ours: dict[str, Any]) -> None:
     """The GPUs that were asked for, one a worker; the CPU if the solver says so."""
     if gpu:
+        _need_gpu(gpu)
         ours["device"] = ours["device"] or "cuda"
         ours["workers"] = ours["workers"] or _use_gpus(gpu)
     elif ours["device"] is None:
@@ -127,6 +136,18 @@ def _choose_device(solver: str, gpu: str, ours: dict[str, Any]) -> None:
         param = read_solver(solver)
         if param.solver_mode == type(param).CPU:
             ours["device"] = "cpu"
+
+
+def _need_gpu(gpu: str) -> None:
+    """Refuse a GPU that the installed torch cannot use; what asked for it is `-gpu`."""
+    import torch
+
+    if not torch.cuda.is_available():
+        msg = (
+            f"-gpu {gpu}: the installed torch finds no GPU on this box. Drop -gpu to compute on "
+            "the CPU, or see `pellucid doctor` for what is missing"
+        )
+        raise SettingsError(msg)
 
 
 def _use_gpus(gpu: str) -> int | None:
@@ -146,6 +167,7 @@ def _single(flags: dict[str, Any]) -> Any:
     from pellucid.caffe.single_net import SingleNet
 
     if gpu := flags.pop("gpu"):
+        _need_gpu(gpu)
         _use_gpus(gpu)
         flags["device"] = "cuda"
     begin()
@@ -229,16 +251,93 @@ def plot(logs: tuple[str, ...], output: str) -> None:
         plot(list(logs), output)
 
 
+@caffe.command()
+@_MODEL
+@_WEIGHTS
+@_flag("phase", type=click.Choice(["TRAIN", "TEST"]), default="TEST", help="default: TEST")
+@_NET
+@click.argument("out")
+def export(out: str, **flags: Any) -> None:
+    """Write a net as plain PyTorch: OUT.py, its source, and OUT.safetensors, its weights."""
+    with _told():
+        from pellucid.caffe.export import write_module
+
+        for path in write_module(_on_cpu(flags), out):
+            click.echo(f"Wrote {path}")
+
+
+@caffe.command("import_weights")
+@_MODEL
+@_NET
+@click.argument("weights")
+@click.argument("out")
+def import_weights(weights: str, out: str, **flags: Any) -> None:
+    """Write the .caffemodel OUT of an exported module's WEIGHTS (.safetensors)."""
+    with _told():
+        from pellucid.caffe.export import from_state_dict, read_state_dict
+        from pellucid.caffe.weights import save_weights
+
+        net = _on_cpu({**flags, "weights": (), "phase": "TEST"})
+        from_state_dict(net, read_state_dict(weights))
+        save_weights(net, out)
+        click.echo(f"Wrote {out}")
+
+
+def _on_cpu(flags: dict[str, Any]) -> Any:
+    from pellucid.caffe.single_net import SingleNet, open_net
+
+    return open_net(SingleNet(**flags, device="cpu"))[0].net
+
+
+@caffe.command("upgrade_net_proto_text")
+@click.argument("source")
+@click.argument("out")
+def upgrade_net_proto_text(source: str, out: str) -> None:
+    """Write the net SOURCE (prototxt of any format of Caffe's) in today's format to OUT."""
+    with _told():
+        from pellucid.caffe.proto import read_net, text
+
+        text.write(out, read_net(source))
+        click.echo(f"Wrote {out}")
+
+
+@caffe.command("upgrade_net_proto_binary")
+@click.argument("source")
+@click.argument("out")
+def upgrade_net_proto_binary(source: str, out: str) -> None:
+    """Write the weights SOURCE (.caffemodel of any format of Caffe's) in today's format to OUT."""
+    with _told():
+        from pellucid.caffe.proto import messages, read_binary, upgrade_net, write_binary
+
+        write_binary(out, upgrade_net(read_binary(source, messages.NetParameter), source))
+        click.echo(f"Wrote {out}")
+
+
+@caffe.command("upgrade_solver_proto_text")
+@click.argument("source")
+@click.argument("out")
+def upgrade_solver_proto_text(source: str, out: str) -> None:
+    """Write the solver SOURCE (prototxt of any format of Caffe's) in today's format to OUT."""
+    with _told():
+        from pellucid.caffe.proto import read_solver, text
+
+        text.write(out, read_solver(source))
+        click.echo(f"Wrote {out}")
+
+
 @caffe.command("convert_mnist")
 @click.argument("images")
 @click.argument("labels")
 @click.argument("out")
-def convert_mnist(images: str, labels: str, out: str) -> None:
-    """Make the LMDB database OUT of two idx files, of MNIST or of its like."""
+@_BACKEND
+def convert_mnist(images: str, labels: str, out: str, backend: str) -> None:
+    """Make the database OUT of two idx files, of MNIST or of its like."""
     with _told():
         from pellucid.caffe.tools.convert_mnist import convert_mnist
 
-        click.echo(f"Wrote {convert_mnist(images, labels, out)} records to {out}")
+        click.echo(
+            f"Wrote {convert_mnist(images, labels, out, backend=backend.upper())} records to {out}"
+        )
 
 
 @caffe.command("convert_imageset")
@@ -252,18 +351,20 @@ def convert_mnist(images: str, labels: str, out: str) -> None:
 @_flag("check_size", is_flag=True, help="refuse images of different sizes")
 @_flag("encoded", is_flag=True, help="keep the files' bytes, to be decoded when read")
 @_flag("seed", type=int, help="of the shuffling")
+@_BACKEND
 def convert_imageset(root: str, listing: str, out: str, **flags: Any) -> None:
-    """Make the LMDB database OUT of images: LISTING has lines of ROOT's 'path label'."""
+    """Make the database OUT of images: LISTING has lines of ROOT's 'path label'."""
     with _told():
         from pellucid.caffe.tools.convert_imageset import convert_imageset
 
+        flags["backend"] = flags["backend"].upper()
         click.echo(f"Wrote {convert_imageset(root, listing, out, **flags)} records to {out}")
 
 
 @caffe.command("compute_image_mean")
 @click.argument("database")
 @click.argument("out", required=False)
-@_flag("backend", type=click.Choice(["LMDB", "LEVELDB"], case_sensitive=False), default="LMDB")
+@_BACKEND
 def compute_image_mean(database: str, out: str | None, backend: str) -> None:
     """Write the mean image of DATABASE to the binaryproto file OUT; show each channel's mean."""
     with _told():

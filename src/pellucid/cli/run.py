@@ -6,45 +6,43 @@ import importlib.util
 import os
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, NoReturn, get_args
+from typing import Any, get_args
 
 import click
 
+from pellucid.cli.option import USAGE, leave, option
 from pellucid.errors import PellucidError, SettingsError
-from pellucid.settings import Device, Mode, OnFailure, Split, describe, resolve
+from pellucid.settings import Codec, Device, Mode, OnFailure, Split, Within, resolve
 
 __all__ = ["run"]
-
-# python's exit code for a command line that cannot be
-USAGE: Final = 2
-# an end that was asked for from outside looks the same to who asked, a shell for instance
-ASKED_FOR: Final = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
-
-
-def _option(name: str, **kind: Any) -> Callable[[Any], Any]:
-    """A flag for a setting: its name and its help are the setting's."""
-    flag = "--" + name.replace("_", "-")
-    if kind.get("is_flag"):
-        flag = f"{flag}/--no-{name}"
-    return click.option(flag, name, default=None, help=describe(name), **kind)
 
 
 # a first argument that is no option ends ours: all the rest is the script's, whatever it looks like
 @click.command(context_settings={"allow_interspersed_args": False})
-@_option("workers", type=int, metavar="N")
-@_option("mode", type=click.Choice(get_args(Mode)))
-@_option("threads_per_worker", type=int, metavar="N")
-@_option("device", type=click.Choice(get_args(Device)))
-@_option("on_failure", type=click.Choice(get_args(OnFailure)))
-@_option("split", type=click.Choice(get_args(Split)))
-@_option("seed", type=int, metavar="N")
-@_option("log_dir", type=str, metavar="FOLDER")
-@_option("quiet", is_flag=True)
-@_option("profile", is_flag=True)
-@_option("dead_after", type=float, metavar="SECONDS")
-@_option("stall_after", type=float, metavar="SECONDS")
+@option("workers", type=int, metavar="N")
+@option("mode", type=click.Choice(get_args(Mode)))
+@option("threads_per_worker", type=int, metavar="N")
+@option("device", type=click.Choice(get_args(Device)))
+@option("on_failure", type=click.Choice(get_args(OnFailure)))
+@option("split", type=click.Choice(get_args(Split)))
+@option("seed", type=int, metavar="N")
+@option("log_dir", type=str, metavar="FOLDER")
+@option("quiet", is_flag=True)
+@option("profile", is_flag=True)
+@option("dead_after", type=float, metavar="SECONDS")
+@option("stall_after", type=float, metavar="SECONDS")
+@option("listen", type=str, metavar="ADDR:PORT")
+@option("boxes", type=int, metavar="N")
+@option("secret_file", type=str, metavar="FILE")
+@option("within", type=click.Choice(get_args(Within)))
+@option("codec", type=click.Choice(get_args(Codec)))
+@option("encrypt", is_flag=True)
+@option("heartbeat", type=float, metavar="SECONDS")
+@option("suspect_after", type=float, metavar="SECONDS")
+@option("lost_after", type=float, metavar="SECONDS")
+@option("nesterov", is_flag=True)
+@option("bundle_limit", type=int, metavar="MIB")
 @click.option("-m", "is_module", is_flag=True, help="SCRIPT is the name of a module")
 @click.argument("script")
 @click.argument("argv", nargs=-1, type=click.UNPROCESSED, metavar="[ITS OWN ARGUMENTS]...")
@@ -65,7 +63,7 @@ def run(script: str, argv: tuple[str, ...], *, is_module: bool, **flags: Any) ->
         sys.exit(USAGE if isinstance(error, SettingsError) else 1)
     except KeyboardInterrupt:
         code = -signal.SIGINT
-    _leave(code)
+    leave(code)
 
 
 def _check(script: str, *, is_module: bool) -> None:
@@ -97,12 +95,9 @@ def _launch(script: str, argv: tuple[str, ...], *, is_module: bool, flags: dict[
     with blocked():  # before numpy comes in and starts threads, see there
         from pellucid.launch.local import Program, launch
 
-        return launch(settings, Program(script, list(argv), is_module), box)
+        program = Program(script, list(argv), is_module)
+        if settings.mode == "stream":
+            from pellucid.launch.first import begin
 
-
-def _leave(code: int) -> NoReturn:
-    """End with the run's exit code, by the same signal if one was sent to end it."""
-    if -code in ASKED_FOR:
-        signal.signal(-code, signal.SIG_DFL)
-        os.kill(os.getpid(), -code)
-    sys.exit(code if code >= 0 else 128 - code)
+            return begin(settings, program, box)
+        return launch(settings, program, box)

@@ -13,9 +13,10 @@ from __future__ import annotations
 import os
 import sys
 import sysconfig
+from collections.abc import Iterator
 from types import FrameType
 
-__all__ = ["is_of_script"]
+__all__ = ["is_of_script", "script_frames"]
 
 STANDARD = tuple(sysconfig.get_path(name) + "/" for name in ("stdlib", "platstdlib"))
 INSTALLED = ("/site-packages/", "/dist-packages/")
@@ -35,3 +36,14 @@ def is_of_script(frame: FrameType | None) -> bool:
             return True
         frame = frame.f_back
     return True  # a thread whose target is the function itself
+
+
+def script_frames() -> Iterator[FrameType]:
+    """Frames of the script's own functions that are being run, innermost first."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        path = frame.f_code.co_filename
+        passes_by = path.startswith((*STANDARD, OURS, "<frozen"))
+        if (any(part in path for part in INSTALLED) or not passes_by) and is_of_script(frame):
+            yield frame
+        frame = frame.f_back

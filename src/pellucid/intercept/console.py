@@ -148,11 +148,19 @@ class Console:
         run_dir: directory of the run.
         leadership: this worker's role.
         real: of a follower: the run's real streams. It has its own file as stdout.
+        same: whether all workers print the same. If not, one that becomes the leader leaves out
+            about as much as the old one printed, and goes on with a whole line.
     """
 
     def __init__(
-        self, run_dir: str, leadership: Leadership, real: RealStreams | None = None
+        self,
+        run_dir: str,
+        leadership: Leadership,
+        real: RealStreams | None = None,
+        *,
+        same: bool = True,
     ) -> None:
+        self._same = same
         self._leadership = leadership
         self._record = Record(os.path.join(run_dir, "stdin"))
         self._real = real
@@ -189,8 +197,11 @@ class Console:
             return
         ours = os.fstat(STDOUT).st_size - self._start
         if ours > printed and self._real.stdout >= 0:
-            _send("/proc/self/fd/1", self._start + printed, self._real.stdout)
-        elif self._output is not None:
+            start = self._start + printed
+            if not self._same:
+                start = _next_line("/proc/self/fd/1", start)
+            _send("/proc/self/fd/1", start, self._real.stdout)
+        elif self._output is not None and self._same:
             self._output.skip = max(0, printed - ours)
         board.fields[self._leadership.index, Field.STDOUT_BYTES] = max(ours, printed)
         for fd, real in zip((STDIN, STDOUT, STDERR), self._real, strict=True):
@@ -253,6 +264,15 @@ def _text(raw: io.RawIOBase, like: io.TextIOWrapper) -> io.TextIOWrapper:
     )
     stream.mode = "w" if raw.writable() else "r"  # type: ignore[misc]
     return stream
+
+
+def _next_line(path: str, start: int) -> int:
+    """Where the first line begins that does not begin before a place in a file."""
+    with open(path, "rb") as file:
+        file.seek(max(0, start - 1))
+        if start:
+            file.readline()
+        return file.tell()
 
 
 def _send(path: str, start: int, target: int) -> None:

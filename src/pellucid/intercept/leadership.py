@@ -31,6 +31,8 @@ class Leadership:
         index: of this worker.
         promote: makes this worker the leader; it is called once, from a wait or from outside.
         sleep: lets some seconds pass.
+        follows: whether the leader is on this box. If not, there is nothing to wait for: this
+            worker acts by itself, and its doings stay its own.
     """
 
     def __init__(
@@ -39,23 +41,29 @@ class Leadership:
         index: int,
         promote: Callable[[], None],
         sleep: Callable[[float], None] = time.sleep,
+        *,
+        follows: bool = True,
     ) -> None:
         self.board = board
         self.index = index
         self.leads = False
         self._promote = promote
+        self._follows = follows
         self._sleep = sleep
 
     def wait(self, ready: Callable[[], T | None]) -> T | None:
         """Wait until the leader has done something: what `ready` then gives.
 
         Returns:
-            None if the leader died without having done it: this worker leads, and does it.
+            None if the leader died without having done it: this worker leads, and does it. None
+            at once if it has no leader on this box.
 
         Raises:
             StoppedError: the run is being stopped.
         """
         while (found := ready()) is None:
+            if not self._follows:
+                return None
             if self.board.flags[Flag.STOP]:
                 msg = "the run is being stopped while this worker waits for the leader"
                 raise StoppedError(msg)

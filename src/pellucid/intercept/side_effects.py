@@ -31,19 +31,28 @@ class SideEffects:
         board: of the box.
         index: of this worker.
         real: of a follower: descriptors of the run's real streams; None for the leader.
+        same: whether all workers' copies of the script do the same.
+        follows: of a follower: whether the leader is on this box.
     """
 
     def __init__(
-        self, run_dir: str, board: Board, index: int, real: RealStreams | None = None
+        self,
+        run_dir: str,
+        board: Board,
+        index: int,
+        real: RealStreams | None = None,
+        *,
+        same: bool = True,
+        follows: bool = True,
     ) -> None:
-        self._leadership = Leadership(board, index, self.promote)
+        self._leadership = Leadership(board, index, self.promote, follows=follows)
         self._leadership.leads = real is None
         self._files: LeaderFiles | FollowerFiles
         if real is None:
             self._files = LeaderFiles(run_dir)
         else:
             self._files = FollowerFiles(run_dir, index)
-        self._console = Console(run_dir, self._leadership, real)
+        self._console = Console(run_dir, self._leadership, real, same=same)
         self._commands = Commands(run_dir, self._leadership)
         self._trackers = Trackers(run_dir, index)
 

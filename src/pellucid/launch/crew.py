@@ -17,7 +17,7 @@ from pellucid.launch.supervisor import Sight
 from pellucid.settings import WorkerSpec
 from pellucid.transport.board import Board, Field
 
-__all__ = ["WORKER_COMMAND", "Crew", "is_stopped"]
+__all__ = ["WORKER_COMMAND", "Crew", "catches", "is_stopped"]
 
 WORKER_COMMAND: Final = [
     sys.executable,
@@ -47,6 +47,7 @@ class Crew:
         self._poll = select.poll()
         self._poll.register(events, select.POLLIN)
         self._tick = TICK
+        self._apart: set[int] = set()  # those with a process group of their own
         self._gone: set[int] = set()
         self._stopped: set[int] = set()
         self._asked = 0.0
@@ -66,10 +67,15 @@ class Crew:
         """
         streams = (spec.stdin_fd, spec.stdout_fd, spec.stderr_fd)
         fds = {spec.board_fd, spec.exchange_fd, spec.events_fd, *streams}
+        fds |= {spec.weights_fd, spec.passes_fd, *spec.lines}
+        if spec.cluster is not None:
+            fds |= {spec.cluster.data_fd, spec.cluster.secret_fd}
+        if not spec.leads:
+            self._apart.add(spec.index)
         try:
             with contextlib.ExitStack() as files:
                 out = err = stdin = None
-                if spec.index:
+                if not spec.leads:
                     stdin = subprocess.DEVNULL
                     out, err = (
                         files.enter_context(_record(spec, ending)) for ending in ("out", "err")
@@ -83,7 +89,7 @@ class Crew:
                     pass_fds=[fd for fd in fds if fd > 2],
                     # the leader stays with the terminal; a follower gets a group of its own, with
                     # all processes its copy of the script starts
-                    process_group=0 if spec.index else None,
+                    process_group=None if spec.leads else 0,
                 )
         except OSError as error:
             msg = (
@@ -144,24 +150,28 @@ class Crew:
         if end is not None:
             self._poll.unregister(end)
             os.close(end)
-        if worker:
+        if worker in self._apart:
             self._kill_group(worker)
 
     def send(self, worker: int, number: signal.Signals) -> None:
         """Send one worker a signal."""
         self._processes[worker].send_signal(number)
 
+    def catches(self, worker: int, number: signal.Signals) -> bool:
+        """Whether a worker's script has a handler of its own for a signal."""
+        return catches(self._processes[worker].pid, number)
+
     def send_followers(self, number: signal.Signals) -> None:
         """Send every follower a signal."""
-        for process in self._processes[1:]:
-            process.send_signal(number)
+        for worker in self._apart:
+            self._processes[worker].send_signal(number)
 
     def kill(self, worker: int) -> None:
         """Kill a worker and the processes it started."""
         process = self._processes[worker]
         if process.poll() is not None:
             return
-        if worker:
+        if worker in self._apart:
             self._kill_group(worker)
         else:
             _kill_children(process.pid)
@@ -192,6 +202,16 @@ def _kill_children(pid: int) -> None:
         for child in psutil.Process(pid).children(recursive=True):
             with contextlib.suppress(psutil.Error):
                 child.kill()
+
+
+def catches(pid: int, number: signal.Signals) -> bool:
+    """Whether a process has a handler for a signal; False if there is no such process."""
+    try:
+        text = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+    caught = next((line for line in text.splitlines() if line.startswith("SigCgt:")), "SigCgt: 0")
+    return bool(int(caught.split()[1], 16) >> (number - 1) & 1)
 
 
 def is_stopped(pid: int) -> bool:

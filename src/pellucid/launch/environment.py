@@ -27,7 +27,9 @@ def worker_environment(
     if spec.workers > 1:
         if not given.get("PYTHONHASHSEED", "random").isdecimal():
             given["PYTHONHASHSEED"] = str(hash_seed)
-        if spec.device == "cuda":
+        if spec.mode == "hogwild":
+            given["CUDA_VISIBLE_DEVICES"] = ""  # a script takes a GPU where it finds one
+        elif spec.device == "cuda":
             given["CUDA_VISIBLE_DEVICES"] = visible_gpu(environ, spec.index, gpus)
     return given
 

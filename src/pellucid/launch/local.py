@@ -7,14 +7,17 @@ runs no script and imports no torch: while the script trains, it sleeps.
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import signal
+import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+from pellucid.cluster.cores import core_groups, share_out
 from pellucid.cluster.inventory import Box, oom_kills
 from pellucid.launch import signals
 from pellucid.launch.crew import WORKER_COMMAND, Crew
@@ -26,6 +29,7 @@ from pellucid.launch.supervisor import (
     Bury,
     End,
     Kill,
+    Leave,
     Policy,
     Say,
     Send,
@@ -36,11 +40,16 @@ from pellucid.launch.supervisor import (
 from pellucid.observe.console import Console, open_console
 from pellucid.observe.events import Event, EventLog, EventReader
 from pellucid.observe.meters import Meters, Reading
+from pellucid.params import memory as weights_memory
 from pellucid.settings import Settings, WorkerSpec
+from pellucid.sync.hogwild.table import Table
 from pellucid.transport import memory
 from pellucid.transport.board import Board, Field, Flag, State
 
-__all__ = ["Program", "launch"]
+if TYPE_CHECKING:  # only runs with several boxes need what this brings in
+    from pellucid.launch.company import Company
+
+__all__ = ["Program", "Run", "Seeds", "launch"]
 
 REPEATED_WITHIN: Final = 5.0  # seconds in which the workers' errors are one error
 STDERR: Final = 2
@@ -60,6 +69,29 @@ class Program:
     target: str
     argv: list[str]
     is_module: bool = False
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """Where randomness starts from, equal in all workers.
+
+    Attributes:
+        seed: of the generators.
+        hash_seed: with equal hashes, sets have the same order in all copies of the script.
+        given: whether the user gave the seed.
+    """
+
+    seed: int
+    hash_seed: int
+    given: bool
+
+    @classmethod
+    def draw(cls, seed: int | None) -> Seeds:
+        """From the user's seed or, without, from the system's entropy."""
+        if seed is not None:
+            return cls(seed, seed % 2**32, given=True)
+        source = random.SystemRandom()
+        return cls(source.getrandbits(63), source.getrandbits(32), given=False)
 
 
 def launch(
@@ -88,24 +120,32 @@ def launch(
     console = open_console(STDERR, quiet=settings.quiet, term=os.environ.get("TERM", ""))
     with signals.blocked():
         run_dir = RunDir.make(settings.log_dir)
-        run = _Run(settings, box, console, run_dir)
-        try:
-            run.start(program, command, make_exchange(settings.workers))
-            code = run.watch()
-        except BaseException:
-            run.close()
-            run_dir.remove()
-            raise
-        run.close()
-        run.report(code)
-    return code
+        run = Run(settings, box, console, run_dir)
+        exchange = make_exchange(settings.workers)
+        return run.whole(program, Seeds.draw(settings.seed), command, exchange)
 
 
-class _Run:
-    """The parts of one run, and the loop that joins them."""
+class Run:
+    """The parts of one run on this box, and the loop that joins them.
 
-    def __init__(self, settings: Settings, box: Box, console: Console, run_dir: RunDir) -> None:
+    Args:
+        settings: what was decided.
+        box: this machine.
+        console: whom to tell.
+        run_dir: where the records go.
+        company: the other boxes, if there are any.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        box: Box,
+        console: Console,
+        run_dir: RunDir,
+        company: Company | None = None,
+    ) -> None:
         self._settings = settings
+        self._company = company
         self._box = box
         self._console = console
         self._run_dir = run_dir
@@ -115,12 +155,19 @@ class _Run:
         self._reader = EventReader()
         self._log = EventLog(run_dir.events)
         self._crew = Crew(self._board, self._events)
-        self._meters = Meters()
+        self._meters = Meters(adds=not settings.lockstep)
         killed_before = oom_kills()
+        lockstep = settings.lockstep
         self._words = words = Words(
-            box.name, str(run_dir.path), lambda: oom_kills() > killed_before
+            box.name, str(run_dir.path), lambda: oom_kills() > killed_before, lockstep
         )
-        policy = Policy(settings.on_failure, settings.dead_after, settings.stall_after)
+        policy = Policy(
+            settings.on_failure,
+            settings.dead_after,
+            settings.stall_after,
+            lockstep=lockstep,
+            part="all" if company is None else company.part,
+        )
         self._supervisor = Supervisor(settings.workers, policy, words)
         self._began = time.monotonic()
         self._told: set[str] = set()
@@ -128,17 +175,37 @@ class _Run:
         self._code: int | None = None
         self._argv: list[str] = []
 
-    def start(self, program: Program, command: Sequence[str], exchange: int) -> None:
+    def whole(self, program: Program, seeds: Seeds, command: Sequence[str], exchange: int) -> int:
+        """From the first process to the last; returns the exit code.
+
+        Args:
+            program: what to run.
+            seeds: where randomness starts from.
+            command: the program of a worker.
+            exchange: the memory the workers exchange values through; the run's from now on.
+        """
+        try:
+            self._start(program, seeds, command, exchange)
+            code = self._watch()
+        except BaseException:
+            self._close()
+            self._run_dir.remove()
+            raise
+        self._close()
+        self._report(code)
+        return code
+
+    def _start(self, program: Program, seeds: Seeds, command: Sequence[str], exchange: int) -> None:
         """Start all workers at once: they import in parallel."""
         settings = self._settings
         if settings.device == "cpu" and settings.workers > self._box.cores:
             self._console.say(self._words.crowded(settings.workers, self._box.cores))
-        seeds = random.SystemRandom()
-        seed = settings.seed if settings.seed is not None else seeds.getrandbits(63)
-        hash_seed = seed % 2**32 if settings.seed is not None else seeds.getrandbits(32)
         streams = [_duplicate(fd) for fd in (0, 1, 2)]
+        shared = _shared_memory(settings)
+        cpus = _cpus(settings)
+        lines = _lines(settings)
         self._argv = program.argv
-        self._log.write(0.0, {"event": "start", **_facts(settings, program), "seed": seed})
+        self._log.write(0.0, {"event": "start", **_facts(settings, program), "seed": seeds.seed})
         for index in range(settings.workers):
             spec = WorkerSpec(
                 index=index,
@@ -152,27 +219,37 @@ class _Run:
                 threads=settings.threads_per_worker,
                 device=settings.device,
                 own_gpu=settings.device == "cuda" and self._box.gpus >= settings.workers,
-                seed=seed,
-                seeded=settings.seed is not None,
+                seed=seeds.seed,
+                seeded=seeds.given,
                 run_dir=str(self._run_dir.path),
                 on_failure=settings.on_failure,
                 profile=settings.profile,
                 split=settings.split,
                 stall_after=settings.stall_after,
                 mode=settings.mode,
+                weights_fd=shared[0],
+                passes_fd=shared[1],
+                cpus=cpus[index],
                 stdin_fd=streams[0],
                 stdout_fd=streams[1],
                 stderr_fd=streams[2],
                 reason=settings.reason(),
+                cluster=None if self._company is None else self._company.cluster(index),
+                lines=[line.fileno() for line in lines[index]],
             )
             gpus = self._box.gpus if settings.device == "cuda" else 0
-            environment = worker_environment(os.environ, spec, hash_seed=hash_seed, gpus=gpus)
+            environment = worker_environment(os.environ, spec, hash_seed=seeds.hash_seed, gpus=gpus)
             with signals.let_through():
                 self._crew.start(spec, environment, command)
-        for fd in (exchange, self._events_end, *(fd for fd in streams if fd > STDERR)):
-            os.close(fd)
+        for fd in (exchange, self._events_end, *streams, *shared):
+            if fd > STDERR:
+                os.close(fd)
+        for line in itertools.chain.from_iterable(lines):
+            line.close()
+        if self._company is not None:
+            self._company.hand_over()
 
-    def watch(self) -> int:
+    def _watch(self) -> int:
         """Look and act until the run is over; return its exit code."""
         while self._code is None:
             self._crew.wait()
@@ -180,8 +257,11 @@ class _Run:
             self._hear()
             sights = self._crew.look(now)
             self._take_signals(sights)
+            self._look_out()
             go = bool(self._board.flags[Flag.GO])
             self._do(self._supervisor.look(sights, now, go=go))
+            if self._company is not None and self._supervisor.conclusion is not None:
+                self._company.conclude(self._supervisor.conclusion)
             self._meters.update([_reading(row) for row in self._board.fields.tolist()], now)
             self._show(now)
         return self._code
@@ -194,7 +274,25 @@ class _Run:
             # a follower that became the leader has a process group of its own
             reached = came.from_terminal and self._supervisor.leader == 0
             self._log.write(self._elapsed(), {"event": "signal", "signal": came.number.name})
+            if came.number == signal.SIGHUP and self._crew.catches(
+                self._supervisor.leader, came.number
+            ):
+                # the script acts on it by itself: that is no wish to end the run
+                for worker in self._supervisor.living:
+                    if worker != self._supervisor.leader or not reached:
+                        self._crew.send(worker, came.number)
+                continue
             self._do(self._supervisor.interrupt(came.number, sights, reached_leader=reached))
+
+    def _look_out(self) -> None:
+        """See what the other boxes are doing."""
+        if self._company is None:
+            return
+        for event in self._company.news():
+            self._log.write(self._elapsed(), event)
+            self._console.say(event["text"])
+        if (over := self._company.over) is not None:
+            self._do(self._supervisor.over(over.box, over.code))
 
     def _suspend(self) -> None:
         """Ctrl-Z: the leader got it from the terminal; stop the others, then this process."""
@@ -216,6 +314,8 @@ class _Run:
                     self._bury(worker, leader)
                 case Stop():
                     self._board.flags[Flag.STOP] = 1
+                case Leave():
+                    self._board.flags[Flag.LEAVE] = 1
                 case End(code):
                     self._code = code
 
@@ -243,6 +343,8 @@ class _Run:
     def _take(self, event: Event) -> None:
         self._log.write(self._elapsed(), event)
         kind, text = event["event"], str(event.get("text", ""))
+        if self._company is not None:
+            self._company.hear(event)
         if kind in ("notice", "plan", "error") and text not in self._told:
             self._told.add(text)
             self._say(kind, text, logged=True)
@@ -263,24 +365,34 @@ class _Run:
         leader = self._supervisor.leader
         if self._meters.latest[leader].steps and self._console.wants_progress(now):
             alive = len(self._supervisor.living)
-            self._console.show(self._meters.progress(leader, alive), now)
+            others = () if self._company is None else self._company.parts()
+            self._console.show(self._meters.progress(leader, alive, others), now)
 
     def _elapsed(self) -> float:
         return time.monotonic() - self._began
 
-    def close(self) -> None:
+    def _close(self) -> None:
         """Leave no process and no trace in the terminal."""
         self._crew.close()
+        if self._company is not None:
+            self._company.close()
         self._console.hide()
         self._hear()
         os.close(self._events)
 
-    def report(self, code: int) -> None:
+    def _report(self, code: int) -> None:
         """Say how it was, and keep the records where they may be of use."""
         leader = self._supervisor.leader
         summary = self._meters.summary(leader)
+        if self._company is not None:
+            summary = "; ".join([summary, *self._company.parts()])
+            if code > 0 and self._supervisor.conclusion and self._company.part == "joined":
+                self._say("error", self._company.failed(self._run_dir.path))
         self._log.write(self._elapsed(), {"event": "end", "code": code, "text": summary})
         self._log.close()
+        if self._log.trouble:
+            text = f"the records in {self._run_dir.path} are not complete: {self._log.trouble}"
+            self._console.say(text)
         if code == 0 or self._meters.latest[leader].steps:
             self._console.say(summary)
             if self._settings.profile:
@@ -309,6 +421,33 @@ def _duplicate(fd: int) -> int:
         return os.dup(fd)
     except OSError:
         return -1
+
+
+def _shared_memory(settings: Settings) -> tuple[int, int]:
+    """Memory for weights and the table of passes, where the mode has them."""
+    if settings.mode == "exact":
+        return -1, -1
+    return weights_memory.create(), Table.create(settings.workers)
+
+
+def _lines(settings: Settings) -> list[list[socket.socket]]:
+    """Each worker's sockets to other workers, in stream mode: see [Note: relay]."""
+    lines: list[list[socket.socket]] = [[] for _ in range(settings.workers)]
+    if settings.mode == "stream":
+        for other in lines[1:]:
+            first, second = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            lines[0].append(first)
+            other.append(second)
+    return lines
+
+
+def _cpus(settings: Settings) -> list[list[int]]:
+    """The processors of each worker; nothing where they had better not be bound to any."""
+    workers = settings.workers
+    if settings.mode != "hogwild":  # several boxes may be one machine
+        return [[] for _ in range(workers)]
+    groups = core_groups(os.sched_getaffinity(0))
+    return share_out(groups, workers, settings.threads_per_worker)
 
 
 def _facts(settings: Settings, program: Program) -> Event:

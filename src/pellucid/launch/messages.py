@@ -40,11 +40,13 @@ class Words:
         box: name of the machine.
         run_dir: where the workers' records are.
         memory_ran_out: whether the kernel has killed a process for lack of memory since the start.
+        lockstep: whether workers wait for each other.
     """
 
     box: str
     run_dir: str
     memory_ran_out: Callable[[], bool] = field(default=_never)
+    lockstep: bool = True
 
     def crowded(self, workers: int, cores: int) -> str:
         """More workers than cores were asked for."""
@@ -78,10 +80,12 @@ class Words:
         """The run continues after a death."""
         count = f"{left} worker{'s' if left > 1 else ''}"
         lead = "" if leader is None else f"; worker {leader} leads now, and prints and saves"
-        return (
-            f". The run goes on with {count}{lead}. The rows that the dead worker had of the step "
-            "in flight are lost. To stop instead: --on-failure stop"
+        lost = (
+            "The rows that the dead worker had of the step in flight are lost"
+            if self.lockstep
+            else "The batches that the dead worker had in hand are done again"
         )
+        return f". The run goes on with {count}{lead}. {lost}. To stop instead: --on-failure stop"
 
     def stopped_on_request(self) -> str:
         """The run ends after a death because the user wants it so."""
@@ -131,6 +135,24 @@ class Words:
             f"nothing has moved for {seconds:.0f} seconds; after {limit:.0f} the run will stop "
             f"(--stall-after). {_listed(waiting).capitalize()} waiting for:{_places(places)}"
         )
+
+    def box_ends(self) -> str:
+        """The worker that talks to the other boxes is gone."""
+        return (
+            ". It was the one that talks to the other boxes, so this box ends; the others notice, "
+            "and go on without it. To come back: `pellucid join`"
+        )
+
+    def leaves(self) -> str:
+        """The user wants this box out."""
+        return "this box leaves the run, the others go on; interrupt again not to wait for that"
+
+    def over(self, box: int, code: int) -> str:
+        """The script has come to its end elsewhere."""
+        if code < 0:
+            return f"the run was ended on box {box}, by {signal_name(-code)}"
+        how = "" if code == 0 else f", with exit code {code}: see what it says there"
+        return f"the run has ended on box {box}{how}"
 
     def goes_on_interrupted(self) -> str:
         """The script has caught an interrupt."""

@@ -8,6 +8,9 @@ number in what it is shown, so that every decision is tested without waiting.
 A run goes on until its *outcome*, the exit code, is known: because the leader has ended, because of
 an error, or because the user wants it. From then on it *winds down*: what still runs gets a few
 seconds, then is killed, and when nothing is left the run is over.
+
+A box may be only a part of the run, in stream mode. Then its worker 0 is the one that talks to the
+other boxes: without it the box ends, and the run goes on elsewhere.
 """
 
 from __future__ import annotations
@@ -15,19 +18,35 @@ from __future__ import annotations
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 from pellucid.launch.messages import Words
 from pellucid.settings import OnFailure
 from pellucid.transport.board import State
 
-__all__ = ["Action", "Bury", "End", "Kill", "Policy", "Say", "Send", "Sight", "Stop", "Supervisor"]
+__all__ = [
+    "Action",
+    "Bury",
+    "End",
+    "Kill",
+    "Leave",
+    "Part",
+    "Policy",
+    "Say",
+    "Send",
+    "Sight",
+    "Stop",
+    "Supervisor",
+]
+
+Part = Literal["all", "first", "joined"]  # what a box is of the run
 
 FAILED_GRACE: Final = 3.0  # the leader may be about to end in the same way
 DIVERGED_AFTER: Final = 3.0  # waiting for a worker that has ended: it may be about to be buried
 FINISH_GRACE: Final = 5.0  # for followers after the leader's end; longer than DIVERGED_AFTER
 STOP_GRACE: Final = 2.0  # for workers to unwind after an error
 INTERRUPT_GRACE: Final = 4.0  # for workers to end after a signal
+LEAVE_GRACE: Final = 10.0  # for a box to hand over what it holds
 LONGEST_GAP: Final = 1.0  # between two looks; more than that the launcher itself was stopped
 NOT_STARTED: Final = (State.STARTING, State.PARKED)
 
@@ -76,11 +95,22 @@ class Sight:
 
 @dataclass(frozen=True)
 class Policy:
-    """What the user chose; see `Settings`."""
+    """What the user chose; see `Settings`.
+
+    Attributes:
+        on_failure: whether the run goes on after a death.
+        dead_after: seconds after which a halted worker counts as dead.
+        stall_after: seconds after which a standstill is an error; 0 for never.
+        lockstep: whether workers wait for each other; if not, there is no standstill to look for,
+            and nothing that a follower could still do for the run once the leader has ended.
+        part: what this box is of the run.
+    """
 
     on_failure: OnFailure
     dead_after: float
     stall_after: float
+    lockstep: bool = True
+    part: Part = "all"
 
 
 @dataclass(frozen=True)
@@ -130,6 +160,11 @@ class Stop:
 
 
 @dataclass(frozen=True)
+class Leave:
+    """Let worker 0 hand over to the other boxes what this one holds, and end."""
+
+
+@dataclass(frozen=True)
 class End:
     """The run is over.
 
@@ -140,7 +175,7 @@ class End:
     code: int
 
 
-Action = Say | Send | Kill | Bury | Stop | End
+Action = Say | Send | Kill | Bury | Stop | Leave | End
 
 
 class Supervisor:
@@ -156,6 +191,7 @@ class Supervisor:
         self.leader = 0
         self.living = list(range(workers))
         self.deaths = 0
+        self.conclusion: int | None = None  # exit code, if the script came to its end here
         self._policy = policy
         self._words = words
         self._actions: list[Action] = []
@@ -187,7 +223,7 @@ class Supervisor:
             self._look_for_deaths(sights)
         if self._outcome is None:
             self._look_for_the_end(sights)
-        if not self._interrupted and self._outcome in (None, 0):
+        if self._policy.lockstep and not self._interrupted and self._outcome in (None, 0):
             self._look_for_standstill(sights)
         self._wind_down(sights)
         actions, self._actions = self._actions, []
@@ -207,6 +243,8 @@ class Supervisor:
             sights: every worker, by index.
             reached_leader: whether the leader got it too, as it does from the terminal.
         """
+        if self._policy.part == "joined":
+            return self._leave(number)
         if not self._interrupted:
             self._hurry = self._now + INTERRUPT_GRACE
         elif self._deadline is None:
@@ -226,6 +264,27 @@ class Supervisor:
         if self._outcome is None:
             self._finish(1, STOP_GRACE)
             return [Stop()]
+        return []
+
+    def over(self, box: int, code: int) -> list[Action]:
+        """The script has come to its end on another box: there is nothing left to do here.
+
+        Args:
+            box: where.
+            code: its exit code.
+        """
+        if self._outcome is not None:
+            return []
+        self._finish(0 if code == 0 else 1, STOP_GRACE)
+        return [Say("notice", self._words.over(box, code)), Stop()]
+
+    def _leave(self, number: signal.Signals) -> list[Action]:
+        """The user wants this box out of a run that goes on; asked twice, at once."""
+        self._interrupted += 1
+        if self._interrupted == 1 and self._outcome is None:
+            self._finish(0, LEAVE_GRACE)
+            return [Say("notice", self._words.leaves()), Leave()]
+        self._finish(-number, 0.0)
         return []
 
     # time
@@ -252,12 +311,14 @@ class Supervisor:
         # os._exit leaves no trace in the state: but then all copies of the script call it
         all_ended = all(sights[w].exit is not None and not sights[w].torn for w in self.living)
         if ended_itself or all_ended or self._interrupted:
-            self._finish(leader.exit, FINISH_GRACE if leader.exit == 0 else STOP_GRACE)
+            self.conclusion = leader.exit
+            grace = FINISH_GRACE if leader.exit == 0 else STOP_GRACE
+            self._finish(leader.exit, grace if self._policy.lockstep else 0.0)
 
     def _look_for_deaths(self, sights: Sequence[Sight]) -> None:
         for worker in list(self.living):
             sight = sights[worker]
-            if sight.state == State.RETIRED:
+            if sight.state == State.RETIRED or self._left_quietly(worker, sight):
                 self._bury(worker, self.leader)
                 continue
             if self._interrupted:
@@ -273,6 +334,14 @@ class Supervisor:
             if self._outcome is not None:
                 return
 
+    def _left_quietly(self, worker: int, sight: Sight) -> bool:
+        """Whether a follower is gone without a word, as by ``os._exit(0)``.
+
+        In lock-step all copies of the script do the same; else it may hold what others wait for.
+        """
+        quiet = sight.exit == 0 and sight.state != State.FINISHED
+        return quiet and worker != self.leader and not self._policy.lockstep
+
     def _is_end(self, worker: int, sight: Sight) -> bool:
         """Whether this exit is the run's: the leader's script has come to its end."""
         return worker == self.leader and sight.state == State.FINISHED
@@ -287,6 +356,8 @@ class Supervisor:
         self.deaths += 1
         if self._policy.on_failure == "stop":
             self._fail(death + self._words.stopped_on_request())
+        elif worker == self.leader and self._policy.part != "all":
+            self._fail(death + self._words.box_ends(), sight.exit or 1)
         elif not left or (worker == self.leader and not began):
             self._fail(death + self._words.nobody_goes_on(began=began), sight.exit or 1)
         else:

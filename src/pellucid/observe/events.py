@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ class EventLog:
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("w", encoding="utf-8", buffering=1)
+        self.trouble = ""  # why nothing is kept any more: a full disk is no reason to end a run
 
     def write(self, now: float, event: Event) -> None:
         """Add an event.
@@ -54,8 +56,14 @@ class EventLog:
             now: seconds since the start of the run.
             event: what happened.
         """
-        self._file.write(json.dumps({"time": round(now, 3), **event}) + "\n")
+        if self.trouble:
+            return
+        try:
+            self._file.write(json.dumps({"time": round(now, 3), **event}) + "\n")
+        except OSError as error:
+            self.trouble = str(error)
 
     def close(self) -> None:
         """No more events."""
-        self._file.close()
+        with contextlib.suppress(OSError):  # it tries again to write what it could not
+            self._file.close()

@@ -27,7 +27,8 @@ class Reading:
 
     Attributes:
         steps: backward passes.
-        samples: rows of whole batches; every worker counts all of them, not only its own.
+        samples: rows of batches: in exact mode of whole ones, the same for every worker; where the
+            workers do not walk in step, of the worker's own.
         exchange_ns: spent moving bytes.
         wait_ns: spent waiting for other workers.
         overhead_ns: spent on our own bookkeeping.
@@ -68,6 +69,7 @@ class Progress:
         share: share of the time in exchange so far, 0 to 1.
         alive: workers that are not dead.
         workers: workers there were at the start.
+        others: what is to be said of other boxes.
     """
 
     step: int
@@ -75,12 +77,14 @@ class Progress:
     share: float
     alive: int
     workers: int
+    others: tuple[str, ...] = ()
 
     def parts(self) -> list[str]:
         """The status in words, most wanted first."""
         rate = [f"{self.rate:,.0f} samples/s"] if self.rate else []  # there is none at first
         share = [f"{self.share:.0%} in exchange"] if self.workers > 1 else []
-        return [*rate, f"step {self.step:,}", *share, f"{self.alive} of {self.workers} workers"]
+        workers = f"{self.alive} of {self.workers} workers"
+        return [*rate, f"step {self.step:,}", *share, workers, *self.others]
 
 
 class Meters:
@@ -89,17 +93,22 @@ class Meters:
     Exchange and waiting before the first step (the leader waits for the others to come that far,
     first calls are tried out) say nothing about training: so the shares are taken of what was
     added since a first reading in which there was a step.
+
+    Args:
+        adds: whether the workers' steps and samples are different ones, that add up.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, adds: bool = False) -> None:
         self.latest: list[Reading] = []
+        self._adds = adds
         self._first: dict[int, Reading] = {}
         self._rate = Rate()
 
     def update(self, readings: Sequence[Reading], now: float) -> None:
         """Take a new reading of each worker."""
         self.latest = list(readings)
-        self._rate.update(now, max(reading.samples for reading in readings))
+        samples = [reading.samples for reading in readings]
+        self._rate.update(now, sum(samples) if self._adds else max(samples))
         for worker, reading in enumerate(readings):
             if reading.steps:
                 self._first.setdefault(worker, reading)
@@ -109,15 +118,16 @@ class Meters:
         since = [r.since(self._first.get(w, Reading())) for w, r in enumerate(self.latest)]
         return since if all(r.train_ns for r in since) else self.latest
 
-    def progress(self, leader: int, alive: int) -> Progress:
+    def progress(self, leader: int, alive: int, others: Sequence[str] = ()) -> Progress:
         """The status now."""
         reading = self.latest[leader]
         return Progress(
-            step=reading.steps,
+            step=sum(r.steps for r in self.latest) if self._adds else reading.steps,
             rate=self._rate.value,
             share=exchange_share(self.trained()[leader]),
             alive=alive,
             workers=len(self.latest),
+            others=tuple(others),
         )
 
     def summary(self, leader: int) -> str:
@@ -125,6 +135,8 @@ class Meters:
         total, trained = self.latest[leader], self.trained()
         if not total.steps:
             return "the script did no training step that could be divided"
+        if self._adds:
+            return _added_up(self.latest, trained)
         reading = trained[leader]
         if total.train_ns < TELLING_NS:
             return f"{total.steps:,} steps, {total.samples:,} samples"
@@ -141,6 +153,24 @@ class Meters:
     def profile(self) -> str:
         """Where each worker's time went, as a table."""
         return profile_table(self.trained())
+
+
+def _added_up(total: Sequence[Reading], trained: Sequence[Reading]) -> str:
+    """One line about workers that trained side by side."""
+    steps, samples = sum(r.steps for r in total), sum(r.samples for r in total)
+    longest = max(r.train_ns for r in total) / 1e9
+    line = f"{steps:,} steps, {samples:,} samples in {longest:,.1f} s"
+    rates = [r.samples / r.train_ns * 1e9 for r in trained if r.train_ns]
+    if rates:
+        line += f": {sum(rates):,.0f} samples/s"
+    if len(total) > 1:
+        share = sum(r.samples for r in total[1:]) / samples if samples else 0.0
+        waited = sum(r.wait_ns for r in trained) / max(1, sum(r.train_ns for r in trained))
+        line += (
+            f"; {share:.0%} of the samples by the followers; {waited:.0%} of the time waiting for "
+            f"the end of a pass"
+        )
+    return line
 
 
 class Rate:

@@ -61,6 +61,7 @@ class Flag(IntEnum):
     LEADER = 1  # index of the worker that is leader now
     STOP = 2  # not 0: every worker is to stop, by raising StoppedError
     EPOCH = 3  # grows by one, last of all, with each death that training goes on after
+    LEAVE = 4  # not 0: this box is to leave the others gracefully, and its worker 0 to end
 
 
 class Board:

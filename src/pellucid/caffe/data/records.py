@@ -13,7 +13,7 @@ from pellucid.caffe.data.stores import Store
 from pellucid.caffe.errors import CaffeError
 from pellucid.caffe.proto import decode, messages
 
-__all__ = ["Datums", "Images", "Tables", "datum_to_array"]
+__all__ = ["Datums", "Images", "Record", "Tables", "datum_to_array"]
 
 Record = tuple[np.ndarray, int]
 
@@ -76,7 +76,7 @@ class Images:
         listing = Path(root) / param.source
         try:
             lines = listing.read_text().splitlines()
-        except OSError as error:
+        except (OSError, UnicodeDecodeError) as error:
             msg = f"cannot read the list of images {listing}: {error}"
             raise CaffeError(msg) from error
         self.lines: list[tuple[str, int]] = []
@@ -140,7 +140,7 @@ class Tables:
                     msg = f"{line}: its datasets {list(tops)} differ in their number of rows"
                     raise CaffeError(msg)
                 self.files.append(rows.pop())
-        except OSError as error:
+        except (OSError, UnicodeDecodeError) as error:
             msg = f"cannot read the HDF5 files of {listing}: {error}"
             raise CaffeError(msg) from error
         if not self.files:

@@ -84,6 +84,7 @@ class LmdbStore(_Lazy):
 
         environment = self._open()
         try:
+            self._check_size(environment)
             with environment.begin() as transaction:
                 return [bytes(key) for key in transaction.cursor().iternext(values=False)]
         except lmdb.Error as error:
@@ -92,12 +93,30 @@ class LmdbStore(_Lazy):
         finally:
             environment.close()
 
+    def _check_size(self, environment: Any) -> None:
+        """Refuse a file that is cut off: to read behind its end would kill the process (SIGBUS)."""
+        path = Path(self.path)
+        size = (path / "data.mdb" if path.is_dir() else path).stat().st_size
+        wanted = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
+        if size < wanted:
+            msg = (
+                f"the LMDB database {self.path} is cut off: it has {size} bytes and should have "
+                f"{wanted}. Copy or convert it again"
+            )
+            raise CaffeError(msg)
+
     def read(self, positions: Sequence[int]) -> list[bytes]:
         """The records at these positions, in one transaction."""
+        import lmdb
+
         if self._opened is None:
             self._opened = self._open()
-        with self._opened.begin() as transaction:
-            return [transaction.get(self._keys[k]) for k in positions]
+        try:
+            with self._opened.begin() as transaction:
+                return [transaction.get(self._keys[k]) for k in positions]
+        except lmdb.Error as error:
+            msg = f"the LMDB database {self.path} is damaged: {error}"
+            raise CaffeError(msg) from error
 
 
 class LevelStore(_Lazy):

@@ -10,7 +10,20 @@ import numpy as np
 from pellucid.caffe.errors import CaffeError
 from pellucid.caffe.proto import blob_to_array, messages, read_binary
 
-__all__ = ["Transform"]
+__all__ = ["Transform", "read_mean"]
+
+
+def read_mean(path: Path) -> np.ndarray:
+    """A mean image: float32, (channels, height, width).
+
+    Raises:
+        CaffeError: the file is missing or damaged, or holds no image.
+    """
+    mean = blob_to_array(read_binary(path, messages.BlobProto), str(path))
+    if mean.size != np.prod(mean.shape[-3:]) or mean.ndim < 3:
+        msg = f"the mean {path} has shape {mean.shape}: it is no image (channels, height, width)"
+        raise CaffeError(msg)
+    return mean.reshape(mean.shape[-3:]).astype(np.float32)
 
 
 class Transform:
@@ -24,14 +37,12 @@ class Transform:
         phase: crops are random in TRAIN and central in TEST.
         seed: of what is random.
         root: folder that the mean file's path starts from.
-        name: of the layer, for errors.
     """
 
-    def __init__(self, param: Any, phase: str, seed: int, root: str, name: str) -> None:
+    def __init__(self, param: Any, phase: str, seed: int, root: str) -> None:
         if param.mean_file and param.mean_value:
-            msg = f"layer {name!r}: both mean_file and mean_value are given: keep one"
+            msg = "both mean_file and mean_value are given: keep one"
             raise CaffeError(msg)
-        self._name = name
         self._crop = param.crop_size
         self._mirror = param.mirror
         self._scale = np.float32(param.scale)
@@ -40,19 +51,14 @@ class Transform:
         self._mean: np.ndarray | None = None
         self._values = np.array(param.mean_value, np.float32)[:, None, None]
         if param.mean_file:
-            path = str(Path(root) / param.mean_file)
-            mean = blob_to_array(read_binary(path, messages.BlobProto), path)
-            self._mean = mean.reshape(mean.shape[-3:]).astype(np.float32)
-            self._mean_file = path
+            self._mean_file = Path(root) / param.mean_file
+            self._mean = read_mean(self._mean_file)
 
     def shape(self, image: tuple[int, ...]) -> tuple[int, int, int]:
         """Of the result for an image of this shape."""
         channels, height, width = image
         if self._crop > min(height, width):
-            msg = (
-                f"layer {self._name!r}: crop_size {self._crop} exceeds the images' {height} x "
-                f"{width}"
-            )
+            msg = f"crop_size {self._crop} exceeds the images' {height} x {width}"
             raise CaffeError(msg)
         return (channels, self._crop or height, self._crop or width)
 
@@ -80,7 +86,7 @@ class Transform:
         if self._mean is not None:
             if self._mean.shape != image.shape:
                 msg = (
-                    f"layer {self._name!r}: the mean {self._mean_file} has shape "
+                    f"the mean {self._mean_file} has shape "
                     f"{self._mean.shape}, an image {image.shape}: they must be the same"
                 )
                 raise CaffeError(msg)
@@ -88,7 +94,7 @@ class Transform:
         elif self._values.size:
             if self._values.size not in (1, image.shape[0]):
                 msg = (
-                    f"layer {self._name!r}: {self._values.size} mean_value for images of "
+                    f"{self._values.size} mean_value for images of "
                     f"{image.shape[0]} channels: give one, or one a channel"
                 )
                 raise CaffeError(msg)

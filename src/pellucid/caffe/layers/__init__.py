@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from pellucid.caffe.layers import arrange, common, losses, neurons, recurrent, spatial
+from pellucid.caffe.layers import (
+    arrange,
+    common,
+    losses,
+    neurons,
+    output,
+    python,
+    recurrent,
+    spatial,
+)
 from pellucid.caffe.layers.layer import REGISTRY, Layer, Shape
 
 __all__ = [
@@ -13,6 +22,8 @@ __all__ = [
     "common",
     "losses",
     "neurons",
+    "output",
+    "python",
     "recurrent",
     "spatial",
 ]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
+import psutil  # type: ignore[import-untyped]
 import torch
 from torch import Tensor, nn
 
@@ -73,11 +75,14 @@ class Layer(nn.Module):
             CaffeError: always.
         """
         msg = f"layer {self.param.name!r} ({self.param.type}): {why}"
-        raise CaffeError(msg)
+        raise CaffeError(msg, layer=self.param.name)
 
     def learn(self, shape: Sequence[int], filler: Any, *, learned: bool = True) -> Tensor:
         """Make the next blob, filled; a parameter, or a buffer if no gradient changes it."""
-        values = torch.empty(tuple(int(n) for n in shape))
+        wanted = tuple(int(n) for n in shape)
+        if min(wanted, default=1) < 0 or math.prod(wanted) * 4 > psutil.virtual_memory().total:
+            self.refuse(f"a blob of shape {wanted} is larger than the memory of this box")
+        values = torch.empty(wanted)
         try:
             fill(values, filler, self._generator)
         except CaffeError as error:

@@ -18,6 +18,7 @@ __all__: list[str] = []
 _TINY = 1.17549435e-38
 _LOG_TINY = math.log(_TINY)
 _FULL, _VALID, _BATCH, _NONE = range(4)
+_NO_LABEL = -(2**31) - 1  # smaller than any that a file can name
 
 
 class _Loss(Layer):
@@ -65,18 +66,16 @@ class SoftmaxWithLoss(_Loss):
     def forward(self, scores: Tensor, labels: Tensor) -> Any:
         """The loss."""
         p = self.param.loss_param
-        logs = torch.log_softmax(scores, self.dim).movedim(self.dim, -1)
-        flat = logs.reshape(-1, logs.shape[-1])
+        flat = scores.movedim(self.dim, -1).reshape(-1, scores.shape[self.dim])
         labels = labels.long().flatten()
-        valid: Tensor | int = labels.numel()
-        if p.HasField("ignore_label"):
-            counted = labels != p.ignore_label
-            valid = counted.sum()
-            labels = labels.where(counted, torch.zeros_like(labels))
-            flat = flat * counted[:, None]
-        picked = flat.gather(1, labels[:, None]).clamp(min=_LOG_TINY)
-        rows = math.prod(scores.shape[: self.dim])
-        loss = _divide(-picked.sum(), self.normalization(_VALID), rows, labels.numel(), valid)
+        ignored = p.ignore_label if p.HasField("ignore_label") else _NO_LABEL
+        how = self.normalization(_VALID)
+        if ignored == _NO_LABEL and how == _VALID:
+            loss = F.cross_entropy(flat, labels)
+        else:
+            total = F.cross_entropy(flat, labels, reduction="sum", ignore_index=ignored)
+            rows = math.prod(scores.shape[: self.dim])
+            loss = _divide(total, how, rows, labels.numel(), (labels != ignored).sum())
         return (loss, torch.softmax(scores, self.dim)) if len(self.param.top) > 1 else loss
 
 

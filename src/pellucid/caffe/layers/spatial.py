@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,7 +12,7 @@ from torch import Tensor
 
 from pellucid.caffe.layers.layer import Layer, Shape, register
 
-__all__ = ["pool2d"]
+__all__ = ["is_torchs", "pool2d", "pooled"]
 
 _PLANE = 2  # spatial dimensions of an image
 
@@ -46,6 +48,7 @@ class Convolution(Layer):
         self.stride = _sizes(p, "stride", dims, 1)
         self.pad = _sizes(p, "pad", dims, 0)
         self.dilation = tuple(p.dilation) * (dims if len(p.dilation) == 1 else 1) or (1,) * dims
+        self.fit(shape, kernel)
         self.group = p.group
         channels, outputs = shape[1], p.num_output
         if not outputs or channels % p.group or outputs % p.group:
@@ -55,6 +58,16 @@ class Convolution(Layer):
         self.learn(self.weight_shape(channels, outputs, kernel), p.weight_filler)
         if p.bias_term:
             self.learn((outputs,), p.bias_filler)
+
+    def fit(self, shape: Shape, kernel: tuple[int, ...]) -> None:
+        """Refuse a kernel that is larger than the padded image."""
+        reach = [d * (k - 1) + 1 for d, k in zip(self.dilation, kernel, strict=True)]
+        padded = [n + 2 * p for n, p in zip(shape[2:], self.pad or (), strict=True)]
+        if any(r > n for r, n in zip(reach, padded, strict=True)):
+            self.refuse(
+                f"it does not fit bottoms of shapes {[shape]}: its kernel reaches over {reach}, "
+                f"the padded image is {padded}"
+            )
 
     def weight_shape(self, channels: int, outputs: int, kernel: tuple[int, ...]) -> Shape:
         """Of the weights."""
@@ -77,6 +90,9 @@ class Convolution(Layer):
 @register("Deconvolution")
 class Deconvolution(Convolution):
     """The gradient of a convolution, as a layer."""
+
+    def fit(self, shape: Shape, kernel: tuple[int, ...]) -> None:
+        """Any kernel does."""
 
     def weight_shape(self, channels: int, outputs: int, kernel: tuple[int, ...]) -> Shape:
         """Of the weights: inputs come first."""
@@ -122,6 +138,41 @@ class Im2col(Layer):
         return patches.view(*patches.shape[:2], *self.out)
 
 
+def pooled(
+    size: Sequence[int],
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    pad: Sequence[int],
+    ceil: bool,
+) -> list[int]:
+    """Sizes of what pooling gives: the last window must not begin in the padding behind."""
+    outs = []
+    for n, k, s, p in zip(size, kernel, stride, pad, strict=True):
+        steps = n + 2 * p - k
+        out = (-(-steps // s) if ceil else steps // s) + 1
+        outs.append(out - 1 if p and (out - 1) * s >= n + p else out)
+    return outs
+
+
+@functools.cache
+def is_torchs(
+    size: tuple[int, ...],
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    pad: tuple[int, ...],
+    ceil: bool,
+) -> bool:
+    """Whether torch's own pooling gives these sizes, and the same averages."""
+    outs = pooled(size, kernel, stride, pad, ceil)
+    if any(2 * p > k for p, k in zip(pad, kernel, strict=True)):
+        return False
+    if any((o - 1) * s >= n + p for n, s, p, o in zip(size, stride, pad, outs, strict=True)):
+        return False
+    like = torch.empty((1, 1, *size), device="meta")
+    y = F.max_pool2d(like, tuple(kernel), tuple(stride), tuple(pad), ceil_mode=ceil)
+    return list(y.shape[2:]) == outs
+
+
 def pool2d(
     x: Tensor,
     method: str,
@@ -130,38 +181,24 @@ def pool2d(
     pad: tuple[int, int],
     ceil: bool = True,
 ) -> Tensor:
-    """Pool with Caffe's sizes.
-
-    The output has ``ceil((size + 2 pad - kernel) / stride) + 1`` places; with padding, a last
-    window that would begin in the padding behind is dropped. Averages count the padding, up to
-    its end.
-    """
-    outs = []
-    for n, k, s, p in zip(x.shape[2:], kernel, stride, pad, strict=True):
-        steps = n + 2 * p - k
-        out = (-(-steps // s) if ceil else steps // s) + 1
-        if p and (out - 1) * s >= n + p:
-            out -= 1
-        outs.append(out)
-    pool = F.max_pool2d if method == "MAX" else F.avg_pool2d
-    fits = all(
-        (o - 1) * s < n + p for n, s, p, o in zip(x.shape[2:], stride, pad, outs, strict=True)
-    ) and all(2 * p <= k for p, k in zip(pad, kernel, strict=True))
-    if fits:
-        y = pool(x, kernel, stride, pad, ceil_mode=ceil)
-        if list(y.shape[2:]) == outs:
-            return y
+    """Pool with Caffe's sizes, see `pooled`. Averages count the padding, up to its end."""
+    size = tuple(x.shape[2:])
+    if is_torchs(size, kernel, stride, pad, ceil):
+        pool = F.max_pool2d if method == "MAX" else F.avg_pool2d
+        return pool(x, kernel, stride, pad, ceil_mode=ceil)
     # what torch's own rules do not give: pad by hand
+    outs = pooled(size, kernel, stride, pad, ceil)
     behind = [
         max((o - 1) * s + k - n - p, 0)
-        for n, k, s, p, o in zip(x.shape[2:], kernel, stride, pad, outs, strict=True)
+        for n, k, s, p, o in zip(size, kernel, stride, pad, outs, strict=True)
     ]
     value = -torch.inf if method == "MAX" else 0.0
     padded = F.pad(x, (pad[1], behind[1], pad[0], behind[0]), value=value)
+    pool = F.max_pool2d if method == "MAX" else F.avg_pool2d
     y = pool(padded, kernel, stride)[..., : outs[0], : outs[1]]
     if method == "AVE":
         # count places up to the end of the padding only
-        ones = F.pad(x.new_ones(1, 1, *x.shape[2:]), (pad[1], pad[1], pad[0], pad[0]), value=1.0)
+        ones = F.pad(x.new_ones(1, 1, *size), (pad[1], pad[1], pad[0], pad[0]), value=1.0)
         ones = F.pad(ones, (0, max(behind[1] - pad[1], 0), 0, max(behind[0] - pad[0], 0)))
         y = y / pool(ones, kernel, stride)[..., : outs[0], : outs[1]]
     return y
@@ -194,11 +231,15 @@ class Pooling(Layer):
             self.refuse(f"its padding {self.pad} is not smaller than its kernel {self.kernel}")
         if self.method == "STOCHASTIC" and any(self.pad):
             self.refuse("stochastic pooling takes no padding")
+        self.plain = is_torchs(bottoms[0][2:], self.kernel, self.stride, self.pad, self.ceil)
 
     def forward(self, x: Tensor) -> Tensor:
         """Pool."""
         if self.method == "STOCHASTIC":
             return self._stochastic(x)
+        if self.plain:
+            pool = F.max_pool2d if self.method == "MAX" else F.avg_pool2d
+            return pool(x, self.kernel, self.stride, self.pad, ceil_mode=self.ceil)
         return pool2d(x, self.method, self.kernel, self.stride, self.pad, self.ceil)
 
     def _stochastic(self, x: Tensor) -> Tensor:
@@ -249,8 +290,11 @@ class SPP(Layer):
 
     def setup(self, bottoms: list[Shape]) -> None:
         """Check the size."""
-        if not self.param.spp_param.pyramid_height:
+        height = self.param.spp_param.pyramid_height
+        if not height:
             self.refuse("it needs pyramid_height")
+        if 2 ** min(height - 1, 32) > max(bottoms[0][2:]):
+            self.refuse(f"pyramid_height {height} has more places than images of {bottoms[0]}")
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C * (1 + 4 + ...))."""

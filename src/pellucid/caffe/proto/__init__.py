@@ -13,12 +13,14 @@ from pellucid.caffe.proto.binary import (
     read_binary,
     write_binary,
 )
+from pellucid.caffe.proto.text import located
 from pellucid.caffe.proto.upgrade import upgrade_net, upgrade_solver
 
 __all__ = [
     "array_to_blob",
     "blob_to_array",
     "decode",
+    "located",
     "messages",
     "read_binary",
     "read_net",
@@ -35,7 +37,9 @@ def read_net(path: str | Path) -> Any:
     Raises:
         CaffeError: the file cannot be read; names file, line and column.
     """
-    return upgrade_net(text.read(path, messages.NetParameter()), str(path))
+    net = text.read(path, messages.NetParameter())
+    with located(path):
+        return upgrade_net(net, str(path))
 
 
 def read_solver(path: str | Path) -> Any:

@@ -231,7 +231,18 @@ message WindowDataParameter
   root_folder=13 string
 
 message V0LayerParameter
-  name=1 string, type=2 string
+  enum PoolMethod MAX=0 AVE=1 STOCHASTIC=2
+  name=1 string, type=2 string, num_output=3 uint32, biasterm=4 bool=true
+  weight_filler=5 FillerParameter, bias_filler=6 FillerParameter, pad=7 uint32=0
+  kernelsize=8 uint32, group=9 uint32=1, stride=10 uint32=1, pool=11 PoolMethod=MAX
+  dropout_ratio=12 float=0.5, local_size=13 uint32=5, alpha=14 float=1, beta=15 float=0.75
+  k=22 float=1, source=16 string, scale=17 float=1, meanfile=18 string, batchsize=19 uint32
+  cropsize=20 uint32=0, mirror=21 bool=false, blobs=50 BlobProto*, blobs_lr=51 float*
+  weight_decay=52 float*, rand_skip=53 uint32=0, det_fg_threshold=54 float=0.5
+  det_bg_threshold=55 float=0.5, det_fg_fraction=56 float=0.25, det_context_pad=58 uint32=0
+  det_crop_mode=59 string=warp, new_num=60 int32=0, new_channels=61 int32=0, new_height=62 int32=0
+  new_width=63 int32=0, shuffle_images=64 bool=false, concat_dim=65 uint32=1
+  hdf5_output_param=1001 HDF5OutputParameter
 message V1LayerParameter
   enum LayerType NONE=0 ABSVAL=35 ACCURACY=1 ARGMAX=30 BNLL=2 CONCAT=3 CONTRASTIVE_LOSS=37 \
 CONVOLUTION=4 DATA=5 DECONVOLUTION=39 DROPOUT=6 DUMMY_DATA=32 EUCLIDEAN_LOSS=7 ELTWISE=25 EXP=38 \

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import re
+import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from google.protobuf import text_format
 
 from pellucid.caffe.errors import CaffeError
 
-__all__ = ["layer_lines", "parse", "read", "write"]
+__all__ = ["line_of_layer", "located", "parse", "read", "write"]
 
 _UNKNOWN_FIELD = re.compile(r'Message type "caffe\.(\w+)" has no field named "(\w+)"')
 _UNKNOWN_VALUE = re.compile(r'Enum type "caffe\.([\w.]+)" has no value named (\w+)')
@@ -35,7 +37,9 @@ def read(path: str | Path, message: Any) -> Any:
 def parse(text: str, message: Any, name: str = "<text>") -> Any:
     """Parse prototxt into a message and return it; ``name`` stands for the file in errors."""
     try:
-        return text_format.Parse(text, message)
+        with warnings.catch_warnings():  # of Python, about backslashes that mean nothing
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return text_format.Parse(text, message)
     except text_format.ParseError as error:
         place = ":".join(str(n) for n in (name, error.GetLine(), error.GetColumn()) if n)
         said = re.sub(r"^\d+:\d+ : ", "", str(error))
@@ -50,32 +54,53 @@ def write(path: str | Path, message: Any) -> None:
     Path(path).write_text(text_format.MessageToString(message), encoding="utf-8")
 
 
-def layer_lines(text: str) -> list[int]:
-    """The lines on which the blocks ``layer {`` (or ``layers {``) of a net begin, in order."""
-    depth = 0
-    lines = []
-    previous = ""
+@contextmanager
+def located(path: str | Path) -> Iterator[None]:
+    """Errors about a layer that are raised inside name the file and the line it begins on."""
+    try:
+        yield
+    except CaffeError as error:
+        if error.layer is None:
+            raise
+        line = line_of_layer(Path(path).read_text(encoding="utf-8"), error.layer)
+        msg = f"{path}:{line}: {error}" if line else f"{path}: {error}"
+        raise CaffeError(msg) from error
+
+
+def line_of_layer(text: str, name: str) -> int | None:
+    """The line on which the last block ``layer {`` (or ``layers {``) of this name begins.
+
+    The last: where two have the same name, it is the second that is wrong.
+    """
+    found = None
+    blocks: list[tuple[str, int]] = []  # what the open braces belong to
+    previous = "", 0
     for token, line in _tokens(text):
         if token == "{":
-            if depth == 0 and previous in ("layer", "layers"):
-                lines.append(line)
-            depth += 1
+            blocks.append(previous)
         elif token == "}":
-            depth -= 1
-        if token != ":":
-            previous = token
-    return lines
+            blocks = blocks[:-1]
+        elif token == ":":
+            continue
+        elif previous[0] == "name" and token[1:-1] == name and blocks[-1:]:
+            word, at = blocks[-1]
+            found = at if word in _LAYERS else found
+        previous = token, line
+    return found
+
+
+_LAYERS = ("layer", "layers")
+_TOKEN = re.compile(r"""#[^\n]*|("(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'|\w+|[{}:])|(\n)""")
 
 
 def _tokens(text: str) -> Iterator[tuple[str, int]]:
-    """Words and braces with their lines; strings and comments left out."""
-    pattern = re.compile(r"""(#[^\n]*|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')|(\w+|[{}:])|(\n)""")
+    """Words, strings, braces and colons with their lines; comments left out."""
     line = 1
-    for match in pattern.finditer(text):
-        if match[3]:
+    for match in _TOKEN.finditer(text):
+        if match[2]:
             line += 1
-        elif match[2]:
-            yield match[2], line
+        elif match[1]:
+            yield match[1], line
 
 
 def _nearest(said: str, message: Any) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 from pellucid.caffe.errors import CaffeError
 from pellucid.caffe.proto import messages
+from pellucid.caffe.proto.upgrade_v0 import fold_padding, from_v0
 
 __all__ = ["upgrade_net", "upgrade_solver"]
 
@@ -42,13 +43,8 @@ def upgrade_net(net: Any, name: str = "net") -> Any:
         if net.layer:
             msg = f"{name} has both 'layer' and 'layers': use 'layer' for all"
             raise CaffeError(msg)
+        fold_padding(net.layers)
         for old in net.layers:
-            if old.HasField("layer"):
-                msg = (
-                    f"{name} is of Caffe's oldest format (V0, 'layers {{ layer {{ ... }} }}'), "
-                    f"which is not read. Caffe's upgrade_net_proto_text turns it into today's"
-                )
-                raise CaffeError(msg)
             _from_v1(old, net.layer.add())
         del net.layers[:]
     for layer in net.layer:
@@ -73,14 +69,20 @@ def upgrade_solver(solver: Any, name: str = "solver") -> Any:
 
 
 def _from_v1(old: Any, new: Any) -> None:
+    for end in ("bottom", "top"):
+        getattr(new, end).extend(getattr(old, end))
+    for rules in ("include", "exclude"):
+        for item in getattr(old, rules):
+            getattr(new, rules).add().CopyFrom(item)
+    if old.HasField("layer"):
+        from_v0(old.layer, new)
+        return
     label = type(old).DESCRIPTOR.enum_types_by_name["LayerType"].values_by_number[old.type].name
     new.type = _NAMES.get(label) or "".join(word.capitalize() for word in label.split("_"))
     new.name = old.name
-    for name in ("bottom", "top", "loss_weight"):
-        getattr(new, name).extend(getattr(old, name))
-    for name in ("include", "exclude", "blobs"):
-        for item in getattr(old, name):
-            getattr(new, name).add().CopyFrom(item)
+    new.loss_weight.extend(old.loss_weight)
+    for blob in old.blobs:
+        new.blobs.add().CopyFrom(blob)
     for field, _ in old.ListFields():
         if field.name.endswith("_param"):
             getattr(new, field.name).CopyFrom(getattr(old, field.name))

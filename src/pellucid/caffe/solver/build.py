@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,12 +10,13 @@ from typing import Any, Final
 
 import torch
 
-from pellucid.caffe.data import source
+from pellucid.caffe.data import Batches, Source, is_data, source
 from pellucid.caffe.errors import CaffeError
 from pellucid.caffe.log import LOGGER
-from pellucid.caffe.net import DATA_TYPES, Net
-from pellucid.caffe.proto import read_net, read_solver
+from pellucid.caffe.net import Net
+from pellucid.caffe.proto import located, read_net, read_solver, upgrade_net
 from pellucid.caffe.select import select
+from pellucid.caffe.solver.check import check
 from pellucid.caffe.solver.feed import Feed
 from pellucid.caffe.solver.loop import Training, tests_before
 from pellucid.caffe.solver.optimizers import Rule, make_optimizer
@@ -26,7 +26,17 @@ from pellucid.caffe.solver.snapshot import Snapshots, prefix_of
 from pellucid.caffe.solver.testing import TestNet
 from pellucid.caffe.weights import load_weights, save_weights
 
-__all__ = ["EFFECTS", "BuiltNet", "Options", "build", "build_net", "device_named"]
+__all__ = [
+    "EFFECTS",
+    "BuiltNet",
+    "NetFile",
+    "Options",
+    "State",
+    "Way",
+    "build",
+    "build_net",
+    "device_named",
+]
 
 EFFECTS: Final = {"none": Action.NONE, "snapshot": Action.SNAPSHOT, "stop": Action.STOP}
 
@@ -45,6 +55,9 @@ class Options:
         sighup_effect: likewise.
         device: cpu or cuda; empty for what the solver file says and the box has.
         double: whether to compute in float64.
+        skip_broken: whether to pass over records that cannot be read, and count them.
+        loaders: processes that read ahead, for each data layer; negative for one on a GPU and none
+            on a CPU, whose cores are all at work already.
     """
 
     solver: str
@@ -56,6 +69,8 @@ class Options:
     sighup_effect: str = "snapshot"
     device: str = ""
     double: bool = False
+    skip_broken: bool = False
+    loaders: int = -1
 
 
 @dataclass(frozen=True)
@@ -72,38 +87,78 @@ class State:
         return State(self.phase, level, (*self.stages, *state.stage))
 
 
+@dataclass(frozen=True)
+class NetFile:
+    """A net, and where it stands.
+
+    Attributes:
+        param: the NetParameter.
+        path: of the file that it stands in.
+        origin: for the log.
+    """
+
+    param: Any
+    path: str
+    origin: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Way:
+    """How nets are built.
+
+    Attributes:
+        seed: of fillers and data.
+        device: where they compute.
+        dtype: in what.
+        skip_broken: pass over records that cannot be read.
+        loaders: processes that read ahead, for each data layer.
+    """
+
+    seed: int
+    device: torch.device
+    dtype: torch.dtype = torch.float32
+    skip_broken: bool = False
+    loaders: int = 0
+
+
 @dataclass
 class BuiltNet:
     """A net and the sources of its data layers."""
 
     net: Net
-    sources: list[Any]
+    sources: list[Source]
+    loaders: int = 0
 
-    def batches(self, start: int) -> list[Iterator[dict[str, torch.Tensor]]]:
-        """Endless batches of each data layer, after those that were consumed."""
-        return [iter(one.loader(start=start)) for one in self.sources]
+    def batches(self) -> list[Batches]:
+        """The batches of each data layer, by number."""
+        return [one.batches(self.loaders) for one in self.sources]
 
 
-def build_net(
-    param: Any, state: State, seed: int, device: torch.device, dtype: torch.dtype
-) -> BuiltNet:
-    """A net of a NetParameter, on its device, with its data layers' sources."""
-    chosen = select(param, state.phase, state.level, state.stages)
-    shapes: dict[str, tuple[int, ...]] = {}
-    sources = []
-    for layer in chosen.layer:
-        if layer.type in DATA_TYPES:
-            sources.append(source(layer, state.phase, seed=seed))
-            shapes |= sources[-1].shapes
-    net = Net(
-        param,
-        state.phase,
-        level=state.level,
-        stages=state.stages,
-        data_shapes=shapes,
-        seed=seed,
-    )
-    return BuiltNet(net.to(device=device, dtype=dtype), sources)
+def build_net(file: NetFile, state: State, way: Way) -> BuiltNet:
+    """A net on its device, with its data layers' sources.
+
+    Raises:
+        CaffeError: it cannot be built; names the file and the line of the layer.
+    """
+    with located(file.path):
+        chosen = select(file.param, state.phase, state.level, state.stages)
+        shapes: dict[str, tuple[int, ...]] = {}
+        sources = []
+        for layer in chosen.layer:
+            if is_data(layer):
+                sources.append(
+                    source(layer, state.phase, seed=way.seed, skip_broken=way.skip_broken)
+                )
+                shapes |= sources[-1].shapes
+        net = Net(
+            file.param,
+            state.phase,
+            level=state.level,
+            stages=state.stages,
+            data_shapes=shapes,
+            seed=way.seed,
+        )
+    return BuiltNet(net.to(device=way.device, dtype=way.dtype), sources, way.loaders)
 
 
 def device_named(name: str, *, on_cpu: bool = False) -> torch.device:
@@ -134,19 +189,27 @@ def build(options: Options) -> Training:
 
     Raises:
         CaffeError: a file is missing or says what cannot be.
-        SettingsError: so does the solver.
     """
     if options.snapshot and options.weights:
         msg = "both -snapshot and -weights are given: a snapshot names its weights itself. Drop one"
         raise CaffeError(msg)
     param = read_solver(options.solver)
+    check(param, options.solver)
     device = device_named(options.device, on_cpu=param.solver_mode == type(param).CPU)
     dtype = torch.float64 if options.double else torch.float32
     seed = param.random_seed if param.random_seed >= 0 else torch.seed() % 2**31
     LOGGER.info("Computing on %s, random seed %d", device, seed)
-    (net_param, state), *tested = _nets(param, options)
-    built = build_net(net_param, state, seed, device, dtype)
-    _say_batch(built)
+    loaders = options.loaders if options.loaders >= 0 else int(device.type == "cuda")
+    way = Way(
+        seed=seed,
+        device=device,
+        dtype=dtype,
+        skip_broken=options.skip_broken,
+        loaders=loaders,
+    )
+    (file, state), *tested = _nets(param, options)
+    built = build_net(file, state, way)
+    _say_batch(built, param.iter_size)
     optimizer, snapshots = _optimizer(param, built.net, options)
     rate = LearningRate(Schedule.of(param), LOGGER.info)
     iteration = 0
@@ -157,19 +220,19 @@ def build(options: Options) -> Training:
         LOGGER.info("Finetuning from %s", path)
         load_weights(built.net, path)
     tests = []
-    for index, (test_param, test_state) in enumerate(tested):
-        test = build_net(test_param, test_state, seed, device, dtype)
+    for index, (test_file, test_state) in enumerate(tested):
+        test = build_net(test_file, test_state, way)
         test.net.share_weights(built.net)
-        batches = test.batches(tests_before(param, iteration) * param.test_iter[index])
-        feed = Feed(test.net, batches, device, dtype)
-        tests.append(TestNet(index, feed, param.test_iter[index]))
+        feed = Feed(test.net, test.batches(), device, dtype)
+        done = tests_before(param, iteration) * param.test_iter[index]
+        tests.append(TestNet(index, feed, param.test_iter[index], done))
     effects = {
         signal.SIGINT: EFFECTS[options.sigint_effect],
         signal.SIGHUP: EFFECTS[options.sighup_effect],
     }
     return Training(
         param=param,
-        feed=Feed(built.net, built.batches(iteration * param.iter_size), device, dtype),
+        feed=Feed(built.net, built.batches(), device, dtype),
         tests=tests,
         optimizer=optimizer,
         rate=rate,
@@ -201,14 +264,15 @@ def _optimizer(param: Any, net: Net, options: Options) -> tuple[Any, Snapshots]:
     return optimizer, Snapshots(prefix, _NetWeights(net), blobs, optimizer, hdf5=hdf5)
 
 
-def _nets(param: Any, options: Options) -> list[tuple[Any, State]]:
+def _nets(param: Any, options: Options) -> list[tuple[NetFile, State]]:
     """The training net and the test nets with their states."""
-    folder = Path(options.solver).parent
     train = [
-        *((f"net file: {name}", _read(name, folder)) for name in (param.train_net,) if name),
-        *((f"net file: {name}", _read(name, folder)) for name in (param.net,) if name),
-        *(("train_net_param", param.train_net_param) for _ in _given(param, "train_net_param")),
-        *(("net_param", param.net_param) for _ in _given(param, "net_param")),
+        *(_read(name, options) for name in (param.train_net, param.net) if name),
+        *(
+            NetFile(upgrade_net(getattr(param, name)), options.solver, name)
+            for name in ("train_net_param", "net_param")
+            if param.HasField(name)
+        ),
     ]
     if len(train) != 1:
         msg = (
@@ -216,26 +280,22 @@ def _nets(param: Any, options: Options) -> list[tuple[Any, State]]:
             "net_param, train_net, train_net_param"
         )
         raise CaffeError(msg)
-    LOGGER.info("Creating training net from %s", train[0][0])
+    LOGGER.info("Creating training net from %s", train[0].origin)
     asked = State("TRAIN", options.level, options.stage)
-    state = asked.merged(train[0][1].state).merged(param.train_state)
-    return [(train[0][1], state), *_test_nets(param, options, folder)]
+    state = asked.merged(train[0].param.state).merged(param.train_state)
+    return [(train[0], state), *_test_nets(param, options)]
 
 
-def _given(param: Any, name: str) -> list[str]:
-    return [name] if param.HasField(name) else []
-
-
-def _test_nets(param: Any, options: Options, folder: Path) -> Iterator[tuple[Any, State]]:
+def _test_nets(param: Any, options: Options) -> Iterator[tuple[NetFile, State]]:
     nets = [
-        *(("test_net_param", one) for one in param.test_net_param),
-        *((f"net file: {name}", _read(name, folder)) for name in param.test_net),
+        *(NetFile(upgrade_net(n), options.solver, "test_net_param") for n in param.test_net_param),
+        *(_read(name, options) for name in param.test_net),
     ]
     for _ in range(len(param.test_iter) - len(nets)):
         if param.net:
-            nets.append((f"net file: {param.net}", _read(param.net, folder)))
+            nets.append(_read(param.net, options))
         elif param.HasField("net_param"):
-            nets.append(("net_param", param.net_param))
+            nets.append(NetFile(param.net_param, options.solver, "net_param"))
     if len(nets) != len(param.test_iter) or (
         param.test_state and len(param.test_state) != len(nets)
     ):
@@ -248,24 +308,25 @@ def _test_nets(param: Any, options: Options, folder: Path) -> Iterator[tuple[Any
     if nets and param.test_interval <= 0:
         msg = f"{options.solver} has test nets but no test_interval. Add one, or drop test_iter"
         raise CaffeError(msg)
-    for index, (origin, net) in enumerate(nets):
-        LOGGER.info("Creating test net (#%d) specified by %s", index, origin)
-        state = State("TEST").merged(net.state)
-        yield net, state.merged(param.test_state[index]) if param.test_state else state
+    for index, file in enumerate(nets):
+        LOGGER.info("Creating test net (#%d) specified by %s", index, file.origin)
+        state = State("TEST").merged(file.param.state)
+        yield file, state.merged(param.test_state[index]) if param.test_state else state
 
 
-def _read(name: str, folder: Path) -> Any:
+def _read(name: str, options: Options) -> NetFile:
     """A net file: its path is from where we are, as in Caffe, or from the solver's folder."""
-    beside = folder / name
-    return read_net(beside if not os.path.exists(name) and beside.exists() else name)  # noqa: PTH110
+    beside = Path(options.solver).parent / name
+    path = name if Path(name).exists() or not beside.exists() else str(beside)
+    return NetFile(read_net(path), path, f"net file: {name}")
 
 
-def _say_batch(built: BuiltNet) -> None:
+def _say_batch(built: BuiltNet, iter_size: int) -> None:
     """What the batch size of the file means when many work on it."""
-    for one in built.sources:
-        top, shape = next(iter(one.shapes.items()))
-        LOGGER.info(
-            "Batches of %d (%s): whole ones, shared out among the workers if there are several. "
-            "Iterations and rates count whole batches, whatever the number of workers.",
-            *(shape[0], top),
-        )
+    sizes = sorted({one.batch_size for one in built.sources})
+    batch = " and ".join(map(str, sizes))
+    LOGGER.info(
+        "An iteration is %s of %s records, whatever the number of workers. base_lr, max_iter and "
+        "losses mean what they mean with one: change nothing in the solver.",
+        *("a batch" if iter_size == 1 else f"{iter_size} batches", batch),
+    )

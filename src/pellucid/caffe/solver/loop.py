@@ -7,6 +7,12 @@
     update      see optimizers.py
     snapshot    every `snapshot` iterations, or as a signal asks
 An iteration is a batch of the data layer (iter_size of them), however many workers share it.
+
+[Note: numbers]
+Everything follows from the iteration's number: its batches, its rate, its random numbers. Numbers
+come from one place, `_part`, which lets `pellucid.share` deal them out: alone and in exact mode
+each worker gets all of them, in the asynchronous modes each gets some. What must see all updates
+done (tests, snapshots) comes between two parts.
 """
 
 from __future__ import annotations
@@ -21,6 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+import pellucid
 from pellucid.caffe.log import LOGGER, number
 from pellucid.caffe.solver.feed import Feed, Outputs
 from pellucid.caffe.solver.optimizers import CaffeOptimizer
@@ -80,6 +87,7 @@ class Training:
     _smoothed: SmoothedLoss = field(init=False)
     _stopping: bool = field(default=False, init=False)
     _displayed: tuple[int, float] = field(default=(0, 0.0), init=False)
+    _shown: int = field(default=-1, init=False)
 
     def __post_init__(self) -> None:
         """Begin to smooth."""
@@ -91,8 +99,10 @@ class Training:
         LOGGER.info("Solving %s", self.feed.net.param.name)
         LOGGER.info("Learning Rate Policy: %s", param.lr_policy)
         self._displayed = (self.iteration, self.clock())
+        self._shown = (self.iteration - 1) // max(param.display, 1)
         while self.iteration < param.max_iter and not self._stopping:
-            self._iterate()
+            self._test_if_due()
+            self._part()
         if param.snapshot_after_train and not (
             param.snapshot and self.iteration % param.snapshot == 0
         ):
@@ -103,23 +113,52 @@ class Training:
         self._look_back()
         LOGGER.info("Optimization Done.")
 
-    def _iterate(self) -> None:
-        param = self.param
-        if self._due(param.test_interval) and (self.iteration or param.test_initialization):
-            self._test()
+    def _part(self) -> None:
+        """The iterations up to the next test or snapshot; see [Note: numbers]."""
+        if self._stopping:
+            return
+        until = self._next_pause()
+        for iteration in pellucid.share(range(self.iteration, until)):
+            self.iteration = iteration
+            self._iterate()
             if self._stopping:
-                return
+                break
+        else:
+            self.iteration = until
+        if self._due(self.param.snapshot):
+            self.save(self)
+
+    def _next_pause(self) -> int:
+        """Number of the iteration before which there is a test or a snapshot, or the end."""
+        intervals = (self.param.test_interval, self.param.snapshot)
+        after = [(self.iteration // every + 1) * every for every in intervals if every]
+        return min(self.param.max_iter, *after) if after else int(self.param.max_iter)
+
+    def _test_if_due(self) -> None:
+        if self._due(self.param.test_interval) and (
+            self.iteration or self.param.test_initialization
+        ):
+            self._test()
+
+    def _iterate(self) -> None:
         self._seed()
         loss, outputs = self._gradient()
         self._smoothed.add(loss)
-        if display := self._due(param.display):
+        if display := self._shows():
             self._display(outputs)
         self._update(display=display)
         self.iteration += 1
         action = self.requests.poll()
-        if self._due(param.snapshot) or action is Action.SNAPSHOT:
-            self.save(self)
         self._stopping = action is Action.STOP
+        if action is Action.SNAPSHOT and not self._due(self.param.snapshot):
+            self.save(self)
+
+    def _shows(self) -> bool:
+        """Whether to display: at each multiple, or the first number after it that came here."""
+        if self.param.display <= 0:
+            return False
+        shown, self._shown = self._shown, self.iteration // self.param.display
+        return self._shown > shown
 
     def _due(self, interval: int) -> bool:
         return bool(interval) and self.iteration % interval == 0
@@ -141,8 +180,9 @@ class Training:
         """
         self.optimizer.zero_grad()
         losses = []
-        for _ in range(self.param.iter_size):
-            outputs = self.feed.forward()
+        first = self.iteration * self.param.iter_size
+        for batch in range(first, first + self.param.iter_size):
+            outputs = self.feed.forward(batch)
             outputs.loss.backward()  # type: ignore[no-untyped-call]
             losses.append(outputs.loss.detach())
         return sum(losses[1:], losses[0]) / len(losses), outputs
@@ -153,6 +193,7 @@ class Training:
             LOGGER.info("Iteration %d, lr = %s", self.iteration, number(rate))
         for group in self.optimizer.param_groups:
             group["lr"] = rate
+            group["updates"] = self.iteration  # of all workers
         self.optimizer.step()
 
     def _display(self, outputs: Outputs) -> None:
@@ -168,6 +209,8 @@ class Training:
         )
         for line in score_lines("Train", outputs):
             LOGGER.info(line)
+        if self.feed.broken:
+            LOGGER.warning("    Skipped broken records so far: %d", self.feed.broken)
 
     def _test(self) -> None:
         for test in self.tests:
@@ -187,7 +230,8 @@ class Training:
         """The loss and the test after the last update."""
         if self._due(self.param.display):
             with torch.no_grad():
-                self._smoothed.add(self.feed.forward().loss)
+                batch = self.iteration * self.param.iter_size
+                self._smoothed.add(self.feed.forward(batch).loss)
             LOGGER.info("Iteration %d, loss = %s", self.iteration, number(self._smoothed.mean()))
         if self._due(self.param.test_interval):
             self._test()

@@ -22,11 +22,13 @@ class TestNet:
         number: which.
         feed: the net, whose weights are the training net's, and its batches.
         iterations: batches of a test.
+        done: batches of the tests so far.
     """
 
     number: int
     feed: Feed
     iterations: int
+    done: int = 0
 
 
 @dataclass
@@ -48,6 +50,7 @@ def mean_outputs(
     feed: Feed,
     iterations: int,
     *,
+    start: int = 0,
     go_on: Callable[[], bool] = lambda: True,
     each: Callable[[int, Outputs], None] = lambda _index, _outputs: None,
 ) -> Means | None:
@@ -56,6 +59,7 @@ def mean_outputs(
     Args:
         feed: the net and its batches.
         iterations: how many batches.
+        start: the first of them.
         go_on: asked before each batch.
         each: told of each batch.
 
@@ -64,10 +68,9 @@ def mean_outputs(
     """
     loss, sums, weights = 0.0, dict[str, Tensor](), dict[str, float]()
     with torch.no_grad():
-        for index in range(iterations):
+        for index, outputs in enumerate(feed.some(start, iterations)):
             if not go_on():
                 return None
-            outputs = feed.forward()
             each(index, outputs)
             loss += float(outputs.loss)
             for name, blob in outputs.blobs.items():
@@ -111,7 +114,8 @@ def log_test(
         Whether it went to its end.
     """
     LOGGER.info("Iteration %d, Testing net (#%d)", iteration, test.number)
-    means = mean_outputs(test.feed, test.iterations, go_on=go_on)
+    means = mean_outputs(test.feed, test.iterations, start=test.done, go_on=go_on)
+    test.done += test.iterations
     if means is None:
         LOGGER.info("Test interrupted.")
         return False

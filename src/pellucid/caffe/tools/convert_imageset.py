@@ -1,4 +1,4 @@
-"""A list of images -> LMDB, as Caffe's tool of that name does."""
+"""A list of images -> a database, as Caffe's tool of that name does."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pellucid.caffe.data.images import read_image
 from pellucid.caffe.data.records import Images
 from pellucid.caffe.errors import CaffeError
 from pellucid.caffe.proto import messages
-from pellucid.caffe.tools.lmdb_writer import write_lmdb
+from pellucid.caffe.tools.database_writer import write_database
 
 __all__ = ["convert_imageset"]
 
@@ -28,6 +28,7 @@ def convert_imageset(  # noqa: PLR0913 - the flags of Caffe's tool
     encoded: bool = False,
     check_size: bool = False,
     seed: int | None = None,
+    backend: str = "LMDB",
 ) -> int:
     """Write a database of the images that a file lists; return how many.
 
@@ -42,6 +43,7 @@ def convert_imageset(  # noqa: PLR0913 - the flags of Caffe's tool
         encoded: keep the files' bytes instead of the pixels.
         check_size: refuse images of another size than the first.
         seed: of the order.
+        backend: LMDB or LEVELDB.
 
     Raises:
         CaffeError: an image cannot be read, or has another size where that is not allowed.
@@ -69,4 +71,4 @@ def convert_imageset(  # noqa: PLR0913 - the flags of Caffe's tool
             datum.data = full.read_bytes() if encoded else image.tobytes()
             yield f"{k:08d}_{path}", datum
 
-    return write_lmdb(out, records())
+    return write_database(out, records(), backend)

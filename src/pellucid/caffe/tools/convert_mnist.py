@@ -1,4 +1,4 @@
-"""MNIST's idx files -> LMDB, as Caffe's convert_mnist_data does."""
+"""MNIST's idx files -> a database, as Caffe's convert_mnist_data does."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from pellucid.caffe.errors import CaffeError
 from pellucid.caffe.proto import messages
-from pellucid.caffe.tools.lmdb_writer import write_lmdb
+from pellucid.caffe.tools.database_writer import write_database
 
 __all__ = ["convert_mnist", "read_idx"]
 
@@ -47,7 +47,9 @@ def read_idx(path: str | Path) -> np.ndarray:
     return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
 
 
-def convert_mnist(images: str | Path, labels: str | Path, out: str | Path) -> int:
+def convert_mnist(
+    images: str | Path, labels: str | Path, out: str | Path, *, backend: str = "LMDB"
+) -> int:
     """Write a database of images and labels; return how many.
 
     Raises:
@@ -65,4 +67,4 @@ def convert_mnist(images: str | Path, labels: str | Path, out: str | Path) -> in
             datum.data = picture.tobytes()
             yield f"{k:08d}", datum
 
-    return write_lmdb(out, records())
+    return write_database(out, records(), backend)

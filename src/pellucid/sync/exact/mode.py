@@ -10,10 +10,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from pellucid.sync.exact import alone, generators, hooks, losses, norm, randomness, replicas
+from pellucid.sync.exact import alone, hooks, losses, norm, randomness, replicas
 from pellucid.sync.exact.calls import Calls
 from pellucid.sync.exact.gradients import Reducer
 from pellucid.sync.exact.loader import Loaders
+from pellucid.sync.shared import generators
 from pellucid.transport.board import Field, Flag
 from pellucid.transport.shared_memory import Group
 
@@ -49,6 +50,7 @@ class ExactMode:
         self._all_threads = all_threads
         self._told: set[str] = set()
         self._started = False
+        self._steps = 0  # of optimizers
         self._first_step_ns = 0
         self._mine = group.board.fields[group.index]
         self._reducer = Reducer(group)
@@ -90,12 +92,8 @@ class ExactMode:
     def on_step(self, optimizer: Any, *_: Any) -> None:
         """An optimizer has stepped: for the meters, and to look after the weights."""
         mine = self._mine
-        mine[Field.STEPS] += 1
-        if self._started and not self.calls.alone:
-            if mine[Field.STEPS] % replicas.EVERY_STEPS == 0:
-                replicas.compare(self.group, optimizer)
-            if self._may_stand_down and mine[Field.STEPS] >= alone.AFTER_STEPS:
-                self._stand_down()
+        self.look_after(optimizer)
+        mine[Field.STEPS] = self._steps
         mine[Field.SAMPLES] += self.calls.rows
         now = time.perf_counter_ns()
         if not self._first_step_ns:
@@ -104,6 +102,15 @@ class ExactMode:
         else:
             mine[Field.TRAIN_NS] = now - self._first_step_ns
         self.calls.rows = 0
+
+    def look_after(self, optimizer: Any) -> None:
+        """See to it, after a step, that the workers' weights are alike and all are of use."""
+        self._steps += 1
+        if self._started and not self.calls.alone:
+            if self._steps % replicas.EVERY_STEPS == 0:
+                replicas.compare(self.group, optimizer)
+            if self._may_stand_down and self._steps >= alone.AFTER_STEPS:
+                self._stand_down()
 
     def _stand_down(self) -> None:
         """Go on with one worker, if more are of no use."""
@@ -125,18 +132,19 @@ class ExactMode:
 
     def _describe(self) -> None:
         """The line at the start: what was decided."""
-        if not self._is_leader():
-            return
+        if self._is_leader():
+            workers = self._reason or f"{len(self.group.living)} workers"
+            self._tell("plan", ", ".join([workers, "1 box", "exact", *self.division()]))
+
+    def division(self) -> list[str]:
+        """How the latest batch was divided, in words."""
         group, rows = self.group, self.calls.rows
-        parts = [self._reason or f"{len(group.living)} workers", "1 box", "exact"]
-        if rows and self.calls.latest_region is not None:
-            each, rest = divmod(rows, len(group.living))
-            shares = (
-                f"{len(group.living)} x {each}" if not rest else f"slices of {each} or {each + 1}"
-            )
-            parts.append(f"batch {rows} = {shares}")
-            megabytes = self._reducer.latest_bytes / 1e6
-            parts.append(f"all-reduce of {megabytes:.2g} MB a step through shared memory")
-        else:
-            parts.append("nothing is split: every worker does all the work")
-        self._tell("plan", ", ".join(parts))
+        if not rows or self.calls.latest_region is None:
+            return ["nothing is split: every worker does all the work"]
+        each, rest = divmod(rows, len(group.living))
+        shares = f"{len(group.living)} x {each}" if not rest else f"slices of {each} or {each + 1}"
+        megabytes = self._reducer.latest_bytes / 1e6
+        return [
+            f"batch {rows} = {shares}",
+            f"all-reduce of {megabytes:.2g} MB a step through shared memory",
+        ]

@@ -26,12 +26,13 @@ import torch
 from torch import nn
 
 from pellucid.errors import DivergenceError, StoppedError
-from pellucid.sync.exact import generators, replicas
+from pellucid.sync.exact import replicas
 from pellucid.sync.exact.race import BACKWARD, COST_SECONDS, GRADIENT_SECONDS, Race
 from pellucid.sync.exact.region import Region, guesses, inside
 from pellucid.sync.exact.rows import Rows
 from pellucid.sync.exact.tree import leaves_of
 from pellucid.sync.exact.ways import Call, Way, ways_to_split
+from pellucid.sync.shared import generators
 from pellucid.transport.shared_memory import Group
 
 __all__ = ["COUNT", "TOO_SMALL", "Joint", "Proof", "Prover", "Saved"]

@@ -16,7 +16,16 @@ import msgspec
 import numpy as np
 import torch
 
-__all__ = ["States", "decode_states", "encode_states", "held_by", "restore", "states"]
+__all__ = [
+    "States",
+    "decode_states",
+    "encode_states",
+    "held_by",
+    "is_counters",
+    "restore",
+    "same",
+    "states",
+]
 
 States = tuple[Any, ...]
 
@@ -97,6 +106,10 @@ class _Counters:
     def __init__(self, owner: Any) -> None:
         self._owner = owner
 
+    def belong_to(self, owners: tuple[Any, ...]) -> bool:
+        """Whether these are the counters of one of these objects."""
+        return any(self._owner is owner for owner in owners)
+
     def get(self) -> dict[str, Any]:
         """Their values now."""
         if isinstance(self._owner, FunctionType):
@@ -118,6 +131,11 @@ class _Counters:
     def _cells(self) -> dict[str, Any]:
         owner = self._owner
         return dict(zip(owner.__code__.co_freevars, owner.__closure__ or (), strict=True))
+
+
+def is_counters(held: Any) -> bool:
+    """Whether something that `held_by` found is an object's counters, not a generator."""
+    return isinstance(held, _Counters)
 
 
 def held_by(owner: Any, limit: int = 300) -> tuple[Any, ...]:
@@ -148,11 +166,12 @@ def held_by(owner: Any, limit: int = 300) -> tuple[Any, ...]:
 
 def _may_count(owner: Any) -> bool:
     """Whether an object holds numbers, or is the script's own and may come to hold some."""
-    if isinstance(owner, type | ModuleType):
+    if isinstance(owner, FunctionType):
+        return bool(_Counters(owner).get())
+    # of some objects, classes among them, it is a view that cannot be written to
+    if type(getattr(owner, "__dict__", None)) is not dict or isinstance(owner, ModuleType):
         return False
-    return bool(_Counters(owner).get()) or (
-        hasattr(owner, "__dict__") and not _is_librarys(type(owner))
-    )
+    return bool(_Counters(owner).get()) or not _is_librarys(type(owner))
 
 
 def _children(owner: Any) -> list[Any]:  # noqa: PLR0911 - one answer a kind of object
@@ -181,7 +200,8 @@ def _children(owner: Any) -> list[Any]:  # noqa: PLR0911 - one answer a kind of 
 
 def _is_librarys(kind: type) -> bool:
     """Whether a class is part of torch, numpy or Python: they draw from the script's generators."""
-    return kind.__module__.partition(".")[0] in ("builtins", "torch", "numpy", "typing", "abc")
+    module = kind.__module__ or ""  # None for classes that protobuf makes
+    return module.partition(".")[0] in ("", "builtins", "torch", "numpy", "typing", "abc", "google")
 
 
 def _referred_to(function: FunctionType) -> list[Any]:

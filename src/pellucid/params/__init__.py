@@ -1,0 +1,1 @@
+"""Flat parameters: the tensors of a script's models as views of a few contiguous arrays."""

@@ -1,0 +1,435 @@
+"""The script's passes: which there are, what each is, what the script is given; see `Dealer`."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import threading
+import weakref
+from collections.abc import Callable, Iterator, Sized
+from typing import Any
+
+import torch
+
+from pellucid.sync.shared import generators, streams
+from pellucid.sync.shared.dealer import Dealer, Lease, PassKey, Role, Weights
+from pellucid.sync.shared.order import Order, deposit, held_by_sampler, restore_deposit
+from pellucid.sync.shared.part import Part
+from pellucid.sync.shared.schedulers import Pace
+from pellucid.sync.shared.sources import (
+    IndexedSource,
+    ItemSource,
+    ScannedSource,
+    Shadows,
+    Source,
+    first_batch,
+    has_index_batches,
+)
+from pellucid.sync.shared.trial import Trial
+
+__all__ = ["Passes", "in_script_thread"]
+
+Iterate = Callable[[Any], Iterator[Any]]
+_SCRIPT_THREAD = threading.main_thread().ident
+ORDERS_KEPT = 4  # of the latest passes: a lease may be of an earlier one
+
+
+def in_script_thread() -> bool:
+    """Whether this is the thread that trains."""
+    return threading.get_ident() == _SCRIPT_THREAD
+
+
+class Passes:
+    """Answers the script's loops over loaders.
+
+    Args:
+        part: of this worker in the run.
+        dealer: deals out batches.
+        weights: keeps the workers' weights together.
+        batch_done: called when the script has done with a batch.
+    """
+
+    def __init__(
+        self,
+        part: Part,
+        dealer: Dealer,
+        weights: Weights,
+        batch_done: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.batch_done = batch_done
+        self.part = part
+        self.dealer = dealer
+        self.weights = weights
+        self.opened = 0  # passes that the script has come by
+        self._training: weakref.ref[Pass] | None = None  # it ends when the script drops it
+        self.whole: PassKey | None = None  # a pass that is not dealt, under way
+        self._ordinals: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
+        self._loaders = itertools.count()
+        self._numbers: dict[int, int] = {}
+        self._orders: dict[PassKey, Order] = {}
+        self._own: dict[int, int] = {}  # batches that the script got, by loader
+        self._shadows = Shadows()
+        self._proven: weakref.WeakKeyDictionary[Any, set[Any]] = weakref.WeakKeyDictionary()
+        self._told: set[str] = set()
+
+    # loops
+
+    def iterate(self, original: Iterate, loader: Any) -> Iterator[Any]:
+        """What ``iter(loader)`` gives the script.
+
+        Args:
+            original: ``DataLoader.__iter__``.
+            loader: the script's loader.
+        """
+        if not self.dealt:
+            return original(loader)
+        if has_index_batches(loader):
+            return self._iterate_indexed(original, loader)
+        self._explain(
+            f"scanned-{type(loader.dataset).__name__}",
+            f"every worker goes through all batches of {type(loader.dataset).__name__} and trains "
+            f"on its own: they cannot be asked for by index. Loading them is not divided",
+        )
+        key, own = self._next_key(loader), generators.states()
+        opened = self.dealer.open(key, deposit(()), None)
+        if opened.role is Role.WHOLE:
+            return _Whole(self, key, original(loader), loader)
+        begun = Pass(self, key, loader, opened.role, lambda: first_batch(loader, original))
+        if opened.role is Role.SPENT:
+            return self._begin(begun, None)
+        restore_deposit(opened.order, ())
+        take = functools.partial(self.dealer.take, key)
+        draws = loader.num_workers == 0
+        source = ScannedSource(lambda: original(loader), take, self.dealer.done, draws=draws)
+        generators.restore(own)
+        return self._begin(begun, source)
+
+    def share(self, shared: Any) -> Iterator[Any]:
+        """What a loop over ``pellucid.share(items)`` gives the script.
+
+        Args:
+            shared: what the script iterates; has what it wraps as ``items``.
+        """
+        items = shared.items
+        if not self.dealt:
+            return iter(items)
+        length = len(items) if isinstance(items, Sized) else None
+        key = self._next_key(shared)
+        opened = self.dealer.open(key, b"-", length, trains=True)
+        begun = Pass(self, key, shared, opened.role, lambda: next(iter(items)))
+        if opened.role is Role.SPENT:
+            return self._begin(begun, None)
+        take = functools.partial(self.dealer.take, key)
+        if length is not None and hasattr(items, "__getitem__") and not hasattr(items, "keys"):
+            return self._begin(begun, ItemSource(items, take))
+        return self._begin(begun, ScannedSource(lambda: iter(items), take, self.dealer.done))
+
+    def _iterate_indexed(self, original: Iterate, loader: Any) -> Iterator[Any]:
+        held = held_by_sampler(loader.batch_sampler)
+        if loader.generator is not None and all(g is not loader.generator for g in held):
+            held = (*held, loader.generator)
+        key, length = self._next_key(loader), _length(loader.batch_sampler)
+        site = self._site(loader)
+        trains = self._is_proven(loader, site)
+        opened = self.dealer.open(key, deposit(held), length, trains=trains)
+        if opened.role is Role.WHOLE:
+            return _Whole(self, key, original(loader), loader)
+        begun = Pass(self, key, loader, opened.role, lambda: first_batch(loader, original), site)
+        if opened.role is Role.SPENT:
+            return self._begin(begun, None)
+        order = self._orders[key] = Order(loader, opened.order, held)
+        while len(self._orders) > ORDERS_KEPT:
+            del self._orders[next(iter(self._orders))]
+
+        def orders(wanted: PassKey) -> Order:
+            found = self._orders.get(wanted)
+            if found is None:
+                deposited = self.dealer.open(wanted, b"", length).order
+                found = self._orders[wanted] = Order(loader, deposited, held)
+            return found
+
+        def source() -> Source:
+            shadow, take = self._shadows.of(loader), functools.partial(self.dealer.take, key)
+            made = IndexedSource(shadow, original, orders, take, self.dealer.done)
+            order.restore_held()
+            return made
+
+        return self._begin(begun, source)
+
+    @property
+    def dealt(self) -> bool:
+        """Whether a loop that begins now is a pass; see [Note: passes]."""
+        if (
+            not in_script_thread()
+            or not torch.is_grad_enabled()
+            or torch.is_inference_mode_enabled()
+        ):
+            return False
+        return self.training is None or not self.training.handed
+
+    def _begin(self, begun: Pass, source: Source | Callable[[], Source] | None) -> Iterator[Any]:
+        self._training = weakref.ref(begun)
+        streams.within_pass(self.part.seed, begun.key, self.part.number)
+        if begun.role is not Role.TRY:
+            self.part.begin()
+            self.weights.enter(keep=self.part.leads())
+        if begun.role is Role.SPENT:
+            self.weights.leave()  # to rehearse on a copy of its own
+        begun.source = source() if callable(source) else source
+        return begun
+
+    def _next_key(self, loader: Any) -> PassKey:
+        try:
+            ordinal = self._ordinals.get(loader)
+            if ordinal is None:
+                ordinal = self._ordinals[loader] = next(self._loaders)
+        except TypeError:  # a list, say, that cannot be kept an eye on
+            ordinal = next(self._loaders)
+        number = self._numbers[ordinal] = self._numbers.get(ordinal, -1) + 1
+        self.opened += 1
+        return PassKey(ordinal, number)
+
+    def _site(self, loader: Any) -> Any:
+        """What makes one loader as good as another: made anew for each epoch, say."""
+        frame = next(self.part.frames(), None)
+        place = None if frame is None else (frame.f_code.co_filename, frame.f_lineno)
+        return (place, type(loader.sampler), loader.batch_size)
+
+    # what others ask
+
+    @property
+    def training(self) -> Pass | None:
+        """The pass that is under way, unless it is everybody's own."""
+        return None if self._training is None else self._training()
+
+    @property
+    def trains(self) -> bool:
+        """Whether a training pass is under way."""
+        return self.training is not None and self.training.role is Role.TRAIN
+
+    @property
+    def rehearses(self) -> bool:
+        """Whether what this worker does is dropped."""
+        return self.training is not None and self.training.role is Role.SPENT
+
+    def pace(self) -> Pace | None:
+        """Batches of the loader that is iterated, so far; None between passes."""
+        if self.training is None:
+            return None
+        key = self.training.key
+        return Pace(self._own.get(key.loader, 0), self.dealer.progress(key))
+
+    def changed(self) -> bool:
+        """Weights have changed. Tells whether any pass is under way."""
+        if self.training is not None and self.training.trial is not None:
+            self.training.trial.stepped = True
+        elif self.training is None and self.whole is not None:
+            self.dealer.decide(self.whole, trains=True)
+        return self.training is not None or self.whole is not None
+
+    def close(self) -> None:
+        """The script has ended: leave a pass that it is still in."""
+        if self.training is not None:
+            self.training.close()
+
+    # what a pass tells
+
+    def handed(self, key: PassKey) -> None:
+        """The script was given a batch."""
+        self._own[key.loader] = self._own.get(key.loader, 0) + 1
+
+    def proven(self, loader: Any, site: Any) -> None:
+        """A pass was found to train: so will passes over such loaders, begun at the same line."""
+        try:
+            self._proven.setdefault(loader.dataset, set()).add(site)
+        except TypeError:  # a dataset that cannot be kept an eye on
+            return
+
+    def _is_proven(self, loader: Any, site: Any) -> bool:
+        try:
+            return site in self._proven.get(loader.dataset, ())
+        except TypeError:
+            return False
+
+    def left(self, ended: Pass) -> None:
+        """The script has left a pass."""
+        if self.training in (None, ended):
+            self._training = None
+        if ended.role is Role.SPENT:
+            self.weights.enter(keep=False)
+        if ended.role is not Role.TRY:
+            self.weights.leave()
+            streams.after_pass(self.part.seed, ended.key)
+
+    def _explain(self, slug: str, text: str) -> None:
+        if slug not in self._told:
+            self._told.add(slug)
+            if self.part.leads():
+                self.part.tell("notice", text)
+
+
+class Pass:
+    """One pass that is dealt, or on trial, as the script iterates it.
+
+    Args:
+        passes: all of them.
+        key: which one it is.
+        loader: what is iterated.
+        role: what this worker does with it, at first.
+        first: gives its first batch, to rehearse with.
+        site: what is alike in loaders that serve the same purpose.
+    """
+
+    def __init__(
+        self,
+        passes: Passes,
+        key: PassKey,
+        loader: Any,
+        role: Role,
+        first: Callable[[], Any],
+        site: Any = None,
+    ) -> None:
+        self.key = key
+        self.role = role
+        self.trial = Trial() if role is Role.TRY else None
+        self.handed = 0  # batches that the script has got
+        self.source: Source | None = None
+        self._passes = passes
+        self._loader = loader
+        self._first = first
+        self._site = site
+        self._lease: Lease | None = None  # of the batch that the script has in hand
+        self._closed = False
+
+    def __iter__(self) -> Pass:
+        return self
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def __next__(self) -> Any:
+        if self._closed:
+            raise StopIteration
+        self._have_done()
+        self._prove()
+        item: tuple[Lease | None, Any] | None = None
+        if self.source is not None:
+            item = self.source.next()
+        if item is None:
+            item = self._late()
+        if item is None and not self.handed:
+            item = self._rehearse()
+        if item is None:
+            self.close(whole=True)
+            raise StopIteration
+        self._lease, batch = item
+        self.handed += 1
+        self._passes.handed(self.key)
+        return batch
+
+    def __del__(self) -> None:
+        self.close()
+
+    def close(self, *, whole: bool = False) -> None:
+        """The script has left the pass.
+
+        Args:
+            whole: whether by its end, rather than by ``break``.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        self._have_done()
+        self._prove()
+        dealer = self._passes.dealer
+        if self.trial is not None:
+            if whole:
+                dealer.decide(self.key, trains=False)
+            else:
+                dealer.undecided(self.key)
+        undone = self.source.undone if self.source else []
+        self.source = None
+        self._passes.left(self)
+        dealer.close(self.key, undone)
+
+    def _have_done(self) -> None:
+        if self._lease is not None:
+            self._passes.dealer.done(self._lease)
+            self._lease = None
+            self._passes.batch_done()  # not after a rehearsal: that had no lease
+
+    def _rehearse(self) -> tuple[None, Any] | None:
+        """Something for a worker that got nothing; see [Note: passes]. None if there is nothing."""
+        if self.role is Role.TRY:
+            return None
+        try:
+            batch = self._first()
+        except StopIteration:
+            return None
+        if self.role is Role.TRAIN:
+            self.role = Role.SPENT
+            self._passes.weights.leave()
+        return None, batch
+
+    def _late(self) -> tuple[Lease, Any] | None:
+        """What another worker has left undone, when all is dealt."""
+        if self.role is not Role.TRAIN:
+            return None
+        while (lease := self._passes.dealer.finish(self.key)) is not None:
+            assert self.source is not None
+            item = self.source.fetch(lease)
+            if item is not None:
+                return item
+            self._passes.dealer.done(lease)
+        return None
+
+    def _prove(self) -> None:
+        """If weights have changed while the pass was tried, it is a training pass."""
+        if self.trial is None or not self.trial.found():
+            return
+        self.trial = None
+        self.role = Role.TRAIN
+        passes = self._passes
+        passes.dealer.decide(self.key, trains=True)
+        if self._site is not None:
+            passes.proven(self._loader, self._site)
+        passes.part.begin()
+        passes.weights.enter(keep=True)
+
+
+class _Whole:
+    """A pass that every worker iterates by itself."""
+
+    def __init__(self, passes: Passes, key: PassKey, batches: Iterator[Any], loader: Any) -> None:
+        self._passes = passes
+        self._key = key
+        self._batches = batches
+        self._loader = loader
+        passes.whole = key
+
+    def __iter__(self) -> _Whole:
+        return self
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def __next__(self) -> Any:
+        try:
+            return next(self._batches)
+        except StopIteration:
+            self._end()
+            raise
+
+    def __del__(self) -> None:
+        self._end()
+
+    def _end(self) -> None:
+        if self._passes.whole == self._key:
+            self._passes.whole = None
+
+
+def _length(sampler: Any) -> int | None:
+    try:
+        return len(sampler)
+    except TypeError:
+        return None

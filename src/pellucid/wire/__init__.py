@@ -1,0 +1,1 @@
+"""What boxes say to each other: bytes in, events out. No socket, thread, clock or torch."""

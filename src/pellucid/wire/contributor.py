@@ -1,0 +1,195 @@
+"""One chunk, as the box sees it that trains on it.
+
+[Note: contributor]
+``th`` are the weights the script trains; whoever trains may change them between any two calls, and
+nobody else does, but `correct`. ``base`` is what the owner said last. ``pending`` is the delta in
+flight, if any: at most one, sent again until it is known to be in the owner's weights. What this
+box believes the global weights to be is ``V = base + pending``, so ``th - V`` is what nobody
+has been told yet, a lossy codec's residue included.
+
+News from the owner become a *correction*, ``V_new - V``, which is added to ``th``, never written
+over it: what was trained while bytes were on their way stays.
+
+Whether a delta has arrived is read from the table that comes with all weights, not from who
+answered what: so it may be lost, delayed, doubled, or its owner may die, and it still counts once.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pellucid.wire.messages import CODECS, NEVER, Version
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from typing_extensions import Buffer
+
+__all__ = ["SEED", "ContributedChunk", "Pending", "Weights"]
+
+Values = NDArray[np.float32]
+
+QUIET: Final = np.float32(2**-21)  # of the largest weight: some units in its last place
+SEED: Final[tuple[int, int]] = (
+    0,
+    1,
+)  # the version of the first values of the box that seeds a block
+
+
+class Pending(NamedTuple):
+    """A delta in flight.
+
+    Attributes:
+        seq: its number.
+        values: what its receiver will read.
+        code: how it is encoded.
+        payload: the same values, encoded.
+    """
+
+    seq: int
+    values: Values
+    code: int
+    payload: Buffer
+
+
+class Weights(NamedTuple):
+    """What an owner said of a chunk.
+
+    Attributes:
+        version: how new they are.
+        base: the version to which the values are the difference; `NEVER`: they are the weights.
+        values: the difference or the weights; None where nothing is new.
+        table: the deltas that are in the weights, by boot.
+        since: the admission of this box that the owner knew of.
+    """
+
+    version: Version
+    base: Version
+    values: Values | None
+    table: Mapping[int, int]
+    since: int
+
+
+class ContributedChunk:
+    """See [Note: contributor].
+
+    Args:
+        boot: of this box.
+        th: the script's weights of the chunk, a view.
+        base: memory for the base, a view; overwritten.
+    """
+
+    def __init__(self, boot: int, th: Values, base: Values) -> None:
+        self.boot = boot
+        self.th = th
+        self.base = base
+        np.copyto(base, th)
+        self.version: Version = NEVER
+        self.table: Mapping[int, int] = {}
+        self.since = 0  # the admission under which the base came
+        self.pending: Pending | None = None
+        self.sent = 0  # number of the latest delta
+        self.queued: Values | None = None
+        self._scale = _largest(base)  # the largest weight, now and then
+
+    def seed(self) -> None:
+        """The values it has had since it was made are those that all boxes start from."""
+        if self.version == NEVER:
+            self.version = SEED
+
+    def untold(self) -> Values:
+        """``th - V``, queued corrections included."""
+        delta = self.th - self.base
+        if self.queued is not None:
+            delta += self.queued
+        if self.pending is not None:
+            delta -= self.pending.values
+        return delta
+
+    def prepare(self, code: int) -> Pending | None:
+        """The delta to send: the one in flight, or a new one, or None where there is nothing.
+
+        Args:
+            code: how to encode a new one. What is not finite it holds back.
+        """
+        if self.pending is None:
+            now = self.th if self.queued is None else self.th + self.queued
+            values = np.zeros_like(now)
+            payload = CODECS[code].encode_delta(now, self.base, values)
+            if self._speaks(values):
+                self.sent += 1
+                self.pending = Pending(self.sent, values, code, payload)
+        return self.pending
+
+    def receive(self, news: Weights) -> bool:
+        """Take what the owner said. Returns whether it was of use.
+
+        What is older than what is known, or a difference to something else, is not. The caller
+        makes sure that the sender is the owner in the view of this box.
+        """
+        if news.version < self.version or (news.values is None and news.version != self.version):
+            return False
+        if news.values is None or news.version == self.version:
+            self.since = news.since
+            return True
+        if news.base not in (NEVER, self.version):
+            return False
+        settled = self._settled(news.table)
+        if news.base == NEVER:
+            self._replace(news.values, settled)
+        else:
+            np.add(self.base, news.values, out=self.base)  # the same sum as the owner's
+            self._queue(news.values, settled)
+        self.version, self.table, self.since = news.version, news.table, news.since
+        # numbers of a process that came back go on where the table ends, in whatever it has seen
+        self.sent = max(self.sent, news.table.get(self.boot, 0))
+        return True
+
+    def correct(self) -> bool:
+        """Apply queued corrections to ``th``. Returns whether there were any."""
+        if self.queued is None:
+            return False
+        self.th += self.queued
+        self.queued = None
+        return True
+
+    def _speaks(self, delta: Values) -> bool:
+        """Whether a delta is more than what rounding makes of corrections.
+
+        Otherwise boxes at rest would send each other their rounding errors for ever.
+        """
+        return bool(_largest(delta) > QUIET * self._scale)
+
+    def _settled(self, table: Mapping[int, int]) -> Values | None:
+        """The delta that was in flight, if the new weights contain it."""
+        pending = self.pending
+        if pending is None or table.get(self.boot, 0) < pending.seq:
+            return None
+        self.pending = None
+        return pending.values
+
+    def _replace(self, base: Values, settled: Values | None) -> None:
+        """The owner's weights themselves came."""
+        if self.version == NEVER:  # th is nobody's work yet: the first weights replace it
+            np.copyto(self.th, base)
+        else:
+            self._queue(base - self.base, settled)
+        np.copyto(self.base, base)
+        self._scale = _largest(base)
+
+    def _queue(self, correction: Values, settled: Values | None) -> None:
+        """Keep ``V_new - V`` until it is wanted; the array is taken over."""
+        if settled is not None:
+            correction -= settled
+        if self.queued is None:
+            self.queued = correction
+        else:
+            self.queued += correction
+
+
+def _largest(values: Values) -> np.float32:
+    """The largest magnitude."""
+    return max(values.max(), -values.min())
