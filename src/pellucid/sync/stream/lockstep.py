@@ -65,9 +65,7 @@ class LockstepMode(StreamMode):
             self._engine = engine
             exchange = BoxExchange(engine, fd)
             settling = Settling(engine, exchange, around.tell)
-            dealer = ClusterDealer(
-                engine, 0, BoxPasses(), lambda: None, leads=self._box_leads
-            )
+            dealer = ClusterDealer(engine, 0, BoxPasses(), lambda: None, leads=self._box_leads)
         else:
             fd = memory.create()  # all have their own
             around = dataclasses.replace(around, tell=lambda *_, **__: None)
