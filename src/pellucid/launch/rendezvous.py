@@ -102,12 +102,10 @@ class Knock(msgspec.Struct, frozen=True, tag=True):
     Attributes:
         name: host name of who asks.
         workers: how many it will have.
-        insist: the box it was sent to does not answer.
     """
 
     name: Text
     workers: Number
-    insist: bool = False
 
 
 class Refused(msgspec.Struct, frozen=True, tag=True):
