@@ -28,9 +28,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from fleet import Fleet, Namespaces, one_thread
 from rich.console import Console
 from rich.table import Table
+
+sys.path.insert(0, str(Path(__file__).parent.parent))  # the tests know how to make boxes
+
+from tests.boxes.fleet import Fleet, one_thread
+from tests.boxes.namespaces import Namespaces
 
 HERE: Final = Path(__file__).parent
 RESULTS: Final = HERE.parent / "build" / "benchmarks" / "faults.json"
@@ -155,6 +159,7 @@ def main() -> None:
     parser.add_argument("--mnist", metavar="DIR", required=not MNIST.is_dir(), default=str(MNIST))
     parser.add_argument("--json", type=Path, default=RESULTS, metavar="FILE")
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # and clean up
     faults = _faults(args.stopped)
     if args.only:
         faults = [f for f in faults if any(name in f.name for name in args.only)]
@@ -180,7 +185,7 @@ def _watch(fault: Fault, args: argparse.Namespace) -> Outcome:
         _small_disk(Path(folder) / "box-1"),
         Namespaces(BOXES, rate=RATE) as boxes,
     ):
-        fleet = Fleet(boxes, Path(folder), one_thread())
+        fleet = Fleet(boxes, Path(folder), HERE / "workloads", one_thread())
         try:
             _start(fleet, args)
             _strike(fleet, fault, outcome, args)

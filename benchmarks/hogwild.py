@@ -8,7 +8,8 @@ as there are workers, with a core each and nothing shared (their speeds added up
 shares anything can exceed); ``pellucid run --mode hogwild``; plain python with all threads; plain
 python with one. Ratios are taken within a round.
 
-*momentum*: LeNet on MNIST, one pass, so many workers on one weight array, accuracy on the test set.
+*momentum*: LeNet (or a perceptron) on MNIST, one pass, so many workers on one weight array,
+accuracy on the test set.
 Compared are three ways to treat an optimizer's state when several workers update one set of
 weights: see [Note: variants].
 
@@ -47,6 +48,13 @@ RESULTS = HERE.parent / "build" / "benchmarks"
 BATCH = 64
 LIMIT = 300.0  # seconds a run may take
 COLUMNS = ("independent", "pellucid", "plain all threads", "plain 1 thread")
+NETS: dict[str, Callable[[], torch.nn.Module]] = {
+    "lenet": LeNet,
+    # much less to compute, for a machine that has no time
+    "perceptron": lambda: torch.nn.Sequential(
+        torch.nn.Flatten(), torch.nn.Linear(784, 128), torch.nn.ReLU(), torch.nn.Linear(128, 10)
+    ),
+}
 VARIANTS = ("private", "shared", "corrected", "raw mu^N")
 
 
@@ -61,8 +69,10 @@ def main() -> None:
     speed.add_argument("--warmup", type=int, default=300)
     speed.add_argument("--steps", type=int, default=600)
     speed.add_argument("--workload", default="lenet")
+    speed.add_argument("--without", action="append", choices=COLUMNS, default=[])
     speed.add_argument("--mnist", metavar="DIR")
     study = commands.add_parser("momentum")
+    study.add_argument("--net", choices=NETS, default="lenet")
     study.add_argument("--optimizer", action="append", choices=("sgd", "adam"))
     study.add_argument("--workers", type=int, action="append")
     study.add_argument("--variant", action="append", choices=VARIANTS)
@@ -79,18 +89,19 @@ def main() -> None:
 
 def measure_speed(args: argparse.Namespace) -> None:
     """Interleaved rounds, and their ratios."""
-    speeds: dict[str, list[float]] = {column: [] for column in COLUMNS}
+    columns = [column for column in COLUMNS if column not in args.without]
+    speeds: dict[str, list[float]] = {column: [] for column in columns}
     for number in range(args.rounds):
-        turn = number % len(COLUMNS)
-        for column in COLUMNS[turn:] + COLUMNS[:turn]:
+        turn = number % len(columns)
+        for column in columns[turn:] + columns[:turn]:
             speeds[column].append(_speed(column, args))
-        latest = {c: speeds["pellucid"][-1] / speeds[c][-1] for c in COLUMNS[0:1] + COLUMNS[2:]}
-        told = ", ".join(f"{column} {ratio:.3f}" for column, ratio in latest.items())
+        others = [column for column in columns if column != "pellucid"]
+        ratios = {c: speeds["pellucid"][-1] / speeds[c][-1] for c in others}
+        told = ", ".join(f"{column} {ratio:.3f}" for column, ratio in ratios.items())
         print(f"round {number + 1}: pellucid / {told}", flush=True)
-    for column in COLUMNS:
-        if column != "pellucid":
-            ratios = [a / b for a, b in zip(speeds["pellucid"], speeds[column], strict=True)]
-            print(f"pellucid / {column}: {_spread(ratios)}")
+    for column in others:
+        found = [a / b for a, b in zip(speeds["pellucid"], speeds[column], strict=True)]
+        print(f"pellucid / {column}: {_spread(found)}")
 
 
 def _speed(column: str, args: argparse.Namespace) -> float:
@@ -143,7 +154,10 @@ def study_momentum(args: argparse.Namespace) -> None:
         for workers in args.workers or (1, 2, 4, 8):
             for variant in args.variant or (VARIANTS if workers > 1 else VARIANTS[:1]):
                 for seed in args.seed or (0, 1, 2):
-                    net = _train(optimizer, workers, variant, seed, train, args.samples)
+                    torch.manual_seed(seed)
+                    net = NETS[args.net]().share_memory()
+                    order = torch.randperm(len(train[0]))[: args.samples]
+                    _train(net, optimizer, workers, variant, (*train, order))
                     rate = _accuracy(net, test)
                     facts = {"optimizer": optimizer, "workers": workers, "variant": variant}
                     with args.json.open("a") as file:
@@ -175,24 +189,28 @@ def _test_digits(folder: str) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _train(
+    net: torch.nn.Module,
     optimizer: str,
     workers: int,
     variant: str,
-    seed: int,
-    train: tuple[torch.Tensor, ...],
-    samples: int,
-) -> torch.nn.Module:
-    """Train with so many processes on one weight array; the net they trained."""
-    torch.manual_seed(seed)
-    net: torch.nn.Module = LeNet().share_memory()
-    order = torch.randperm(len(train[0]))[:samples]
+    data: tuple[torch.Tensor, ...],
+) -> None:
+    """Train with so many processes on one weight array.
+
+    Args:
+        net: in shared memory.
+        optimizer: ``sgd`` or ``adam``.
+        workers: how many processes.
+        variant: see [Note: variants].
+        data: images, labels, and the order in which to take them.
+    """
+    images, labels, order = data
     state = _shared_state(net, optimizer) if variant == "shared" else None
     fork = multiprocessing.get_context("fork")
     taken = fork.Value("q", 0)
 
     def work() -> None:
         torch.set_num_threads(1)
-        torch.manual_seed(seed + os.getpid())
         chosen = _optimizer(net, optimizer, workers if "mu^N" in variant else 1)
         if variant == "corrected":
             chosen = _optimizer(net, optimizer, workers, rescaled=True)
@@ -201,11 +219,10 @@ def _train(
                 chosen.state[parameter].update(tensors)
         for batch in _taken(order, taken):
             chosen.zero_grad()
-            F.cross_entropy(net(train[0][batch]), train[1][batch]).backward()
+            F.cross_entropy(net(images[batch]), labels[batch]).backward()
             chosen.step()
 
     _side_by_side(fork, work, workers)
-    return net
 
 
 def _side_by_side(fork: Any, work: Callable[[], None], workers: int) -> None:

@@ -21,6 +21,7 @@ import datetime
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import tempfile
@@ -31,9 +32,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
-from fleet import BUSY, Fleet, Namespaces, busy_cores, one_thread, wait_for_idle
 from rich.console import Console
 from rich.table import Table
+
+sys.path.insert(0, str(Path(__file__).parent.parent))  # the tests know how to make boxes
+
+from tests.boxes.fleet import BUSY, Fleet, busy_cores, one_thread, wait_for_idle
+from tests.boxes.namespaces import Namespaces
 
 HERE: Final = Path(__file__).parent
 WORKLOADS: Final = HERE / "workloads"
@@ -104,6 +109,7 @@ class Run:
 def main() -> None:
     """Measure, print, write."""
     args = _arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # and clean up
     console = Console()
     if not console.is_terminal:
         console = Console(width=130)
@@ -196,7 +202,7 @@ class _Watch:
         self.boxes = boxes
         self.row = row
         self.args = args
-        self.fleet = Fleet(boxes, folder, one_thread())
+        self.fleet = Fleet(boxes, folder, WORKLOADS, one_thread())
         self.outputs: list[Path] = []
         epochs = 100 if args.accuracy or row.net == "lenet" else 10
         self.script = [
@@ -252,7 +258,7 @@ class _Watch:
                 stdout=out,
                 stderr=err,
             )
-        self.fleet.launchers.append(process)
+        self.fleet.launchers[box] = process
         self.outputs.append(here / "stdout")
 
     def speed(self, run: Run) -> None:
@@ -318,7 +324,7 @@ class _Watch:
     def _wait(self, holds: Any, seconds: float, what: str) -> None:
         until = time.monotonic() + seconds
         while not holds():
-            ended = [p for p in self.fleet.launchers if p.poll() is not None]
+            ended = [p for p in self.fleet.launchers.values() if p.poll() is not None]
             if ended or time.monotonic() > until:
                 why = f"exit code {ended[0].returncode}" if ended else f"not in {seconds:g} s"
                 said = "\n".join(self.fleet.said(b)[-1500:] for b in range(self.boxes.count))

@@ -9,6 +9,11 @@ import pytest
 from tests.like_python import LikePython
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How long boxes are killed and brought back, in seconds."""
+    parser.addoption("--soak", default="20", help="seconds of tests/boxes; 600 is the full length")
+
+
 @pytest.fixture(scope="session")
 def like_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LikePython]:
     """Runs programs under plain python and under pellucid; plain results are kept."""

@@ -21,6 +21,7 @@ class Link:
         self.rate = rate
         self.round_trip = round_trip
         self._way: deque[float] = deque(maxlen=max(round(round_trip / STEP), 1))
+        self.detour = 0.0  # seconds that a round trip takes longer, of late
         self.now = 0.0
         self.queued = 0.0  # in the kernel
         self.carried = 0.0
@@ -42,7 +43,8 @@ class Link:
                 pace.idle()
             if pace.is_due(self.now):
                 acknowledged = int(self.carried - sum(self._way))
-                kernel = Kernel(acknowledged, int(self.queued), self.round_trip, self.round_trip)
+                longer = self.round_trip + self.detour
+                kernel = Kernel(acknowledged, int(self.queued), longer, self.round_trip)
                 pace.observe(self.now, kernel)
             self.longest = max(self.longest, self.queued / self.rate)
         return (self.carried - begin) / seconds

@@ -219,6 +219,29 @@ def test_a_script_that_fails_on_one_box_ends_that_box_and_says_why(boxes: Boxes)
     assert first.finish() == (0, "well\n")
 
 
+def test_a_script_that_fails_on_the_first_box_ends_the_run(boxes: Boxes) -> None:
+    first = boxes.begin("wait_for('never' if box else 'end')\nsys.exit(3)")
+    second = boxes.join(first.address())
+    boxes.wait_for_file("began-1")
+    boxes.let("end")
+    assert first.finish()[0] == 3
+    assert second.finish()[0] == 1
+    assert "the run has ended on box 0, with exit code 3" in second.said()
+
+
+def test_the_end_is_told_before_the_first_box_leaves(boxes: Boxes) -> None:
+    script = "wait_for('never' if box else 'end')\ntell('ended', '', code=0)\nwait_for('left')"
+    first = boxes.begin(script)
+    second = boxes.join(first.address())
+    boxes.wait_for_file("began-1")
+    boxes.let("end")
+    assert second.finish()[0] == 0
+    assert first.process.poll() is None
+    boxes.let("left")
+    assert first.finish()[0] == 0
+    assert "the run has ended" not in first.said()
+
+
 def test_a_killed_worker_0_ends_its_box_only(boxes: Boxes) -> None:
     first = boxes.begin("wait_for('end')")
     second = boxes.join(first.address())

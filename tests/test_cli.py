@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from click.testing import CliRunner
 from pellucid import __version__
 from pellucid.cli import main
 from pellucid.cluster import inventory
-from pellucid.cluster.inventory import Facts, Gpu, TorchBuild
+from pellucid.cluster.inventory import Facts, Gpu, TorchBuild, Way
 from pellucid.errors import LaunchError
 from pellucid.launch import local
 from pellucid.launch.diagnosis import Finding, Level, diagnose
@@ -195,6 +196,7 @@ HEALTHY = Facts(
     files=4096,
     capabilities=1 << 13,
     network_namespaces=True,
+    cryptography="50",
 )
 
 
@@ -235,6 +237,13 @@ def test_a_healthy_box_has_no_troubles() -> None:
         ("ptrace", Level.WARN, {"ptrace_scope": 3}),
         ("CAP_NET_RAW", Level.WARN, {"capabilities": 0}),
         ("network namespaces", Level.WARN, {"network_namespaces": False}),
+        ("cryptography", Level.WARN, {"cryptography": ""}),
+        ("way to lab-2:7070", Level.FAIL, {"way": Way(to="lab-2:7070", error="unknown name")}),
+        (
+            "port of lab-2:7070",
+            Level.FAIL,
+            {"way": Way(to="lab-2:7070", local="10.0.0.1", error="timed out")},
+        ),
     ],
 )
 def test_what_is_missing_is_named_with_a_remedy(
@@ -250,7 +259,7 @@ def test_the_doctor_fails_only_when_a_run_cannot_work(
     monkeypatch: pytest.MonkeyPatch, *, memfd: bool, code: int
 ) -> None:
     facts = with_facts(memfd=memfd, capabilities=0)
-    monkeypatch.setattr(inventory, "read_facts", lambda: facts)
+    monkeypatch.setattr(inventory, "read_facts", lambda _: facts)
     result = pellucid("doctor")
     assert result.exit_code == code
     assert "warn CAP_NET_RAW" in result.stdout
@@ -262,6 +271,16 @@ def test_the_doctor_looks_at_this_box(monkeypatch: pytest.MonkeyPatch) -> None:
     facts = inventory.read_facts()
     assert facts.cpus >= facts.cores >= 1
     assert facts.memory > 0
+
+
+def test_the_doctor_looks_for_the_way_to_another_box() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        way = inventory.probe_way("127.0.0.1", port)
+        assert (way.local, way.interface, way.error) == ("127.0.0.1", "lo", "")
+    assert inventory.probe_way("127.0.0.1", port).error == "Connection refused"
+    assert not inventory.probe_way("no such box.invalid", 1).local
+    assert pellucid("doctor", "nowhere").exit_code == 2
 
 
 def test_torch_is_asked_in_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

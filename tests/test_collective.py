@@ -38,6 +38,17 @@ def run(workers: int, folder: Path, body: Callable[[CollectiveGroup], Any]) -> l
     return results
 
 
+def test_slices_on_both_sides_of_the_threshold_take_one_way(tmp_path: Path) -> None:
+    rows = [8, 7]  # of 8 KiB each: the library's way begins at eight
+
+    def body(group: CollectiveGroup) -> torch.Tensor:
+        part = torch.full((rows[group.index], 2048), float(group.index))
+        return group.gather("rows", [part], [rows], [0])[0]
+
+    for whole in run(2, tmp_path, body):
+        assert whole[:, 0].tolist() == [0.0] * 8 + [1.0] * 7
+
+
 @pytest.mark.parametrize("workers", [2, 3])
 def test_sums_and_joins_large_tensors(workers: int, tmp_path: Path) -> None:
     rows = [40 + (w == 0) for w in range(workers)]

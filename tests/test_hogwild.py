@@ -149,6 +149,21 @@ def test_nobody_leaves_a_pass_before_its_last_batch_is_done() -> None:
         assert b.dealers[1].open(KEY, b"", 1).role is Role.SPENT
 
 
+def test_nobody_goes_ahead_while_the_leader_is_about_to_leave_a_pass() -> None:
+    with box(2) as b:
+        b.train(KEY, 1)
+        lease = b.dealers[1].take(KEY)
+        assert lease is not None
+        b.dealers[1].done(lease)
+        assert b.dealers[1].finish(KEY) is None
+        b.dealers[1].close(KEY, [])
+        with pytest.raises(Waits):
+            b.dealers[1].open(PassKey(0, 1), b"", 1)
+        assert b.dealers[0].finish(KEY) is None
+        b.dealers[0].close(KEY, [])
+        assert b.dealers[1].open(PassKey(0, 1), b"", 1).role is Role.TRAIN
+
+
 def test_patience_with_a_living_worker_has_an_end() -> None:
     clock = iter(range(100))
     with box(2) as b:

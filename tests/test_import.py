@@ -26,6 +26,8 @@ WITH_TORCH = (
     "pellucid.sync.shared.",
     "pellucid.sync.stream.dealer",
     "pellucid.sync.stream.exchange",
+    "pellucid.sync.stream.agree",
+    "pellucid.sync.stream.lockstep",
     "pellucid.sync.stream.mirror",
     "pellucid.sync.stream.mode",
     "pellucid.sync.stream.relay",

@@ -30,6 +30,8 @@ from pellucid.launch.supervisor import (
     Bury,
     End,
     Kill,
+    Leave,
+    Part,
     Policy,
     Say,
     Send,
@@ -55,8 +57,9 @@ class Scene:
         dead_after: float = 8.0,
         stall_after: float = 60.0,
         lockstep: bool = True,
+        part: Part = "all",
     ) -> None:
-        policy = Policy(on_failure, dead_after, stall_after, lockstep)
+        policy = Policy(on_failure, dead_after, stall_after, lockstep, part)
         words = Words("lab", "/runs/1", lockstep=lockstep)
         self.supervisor = Supervisor(workers, policy, words)
         self.sights = [Sight(arrived=1, place=f"train.py:{10 + w}") for w in range(workers)]
@@ -408,6 +411,68 @@ def test_sigterm_gives_the_leader_a_few_seconds() -> None:
     assert only(End, scene.look()) == [End(SIGKILL)]
 
 
+@pytest.mark.parametrize("part", ["first", "joined"])
+def test_a_box_of_several_ends_without_its_worker_0(part: Part) -> None:
+    scene = Scene(3, lockstep=False, part=part)
+    scene.look()
+    scene.see(0, exit=SIGKILL)
+    assert only(Bury, scene.look()) == []
+    assert "this box ends; the others notice" in scene.said("error")[0]
+    assert only(Kill, scene.wait(3)) == [Kill(1), Kill(2)]
+    for worker in (1, 2):
+        scene.see(worker, exit=SIGKILL)
+    assert scene.look() == [End(SIGKILL)]
+    assert scene.supervisor.conclusion is None
+
+
+def test_a_box_of_several_goes_on_without_another_worker() -> None:
+    scene = Scene(2, lockstep=False, part="joined")
+    scene.look()
+    scene.see(1, exit=SIGKILL)
+    assert only(Bury, scene.look()) == [Bury(1, 0)]
+
+
+def test_a_joined_box_leaves_when_asked_to_and_at_once_when_asked_again() -> None:
+    scene = Scene(1, lockstep=False, part="joined")
+    scene.look()
+    assert only(Leave, scene.interrupt(reached_leader=False)) == [Leave()]
+    assert scene.wait(9) == []
+    scene.see(0, exit=0, state=State.FINISHED)
+    assert scene.look() == [End(0)]
+
+    scene = Scene(1, lockstep=False, part="joined")
+    scene.interrupt(reached_leader=False)
+    assert scene.interrupt(reached_leader=False) == []
+    assert only(Kill, scene.look()) == [Kill(0)]
+    scene.see(0, exit=SIGKILL)
+    assert scene.look() == [End(-signal.SIGINT)]
+
+
+def test_a_box_that_does_not_manage_to_leave_is_killed() -> None:
+    scene = Scene(1, lockstep=False, part="joined")
+    scene.interrupt(reached_leader=False)
+    assert only(Kill, scene.wait(11)) == [Kill(0)]
+
+
+@pytest.mark.parametrize(("code", "ends"), [(0, 0), (3, 1), (-signal.SIGINT, 1)])
+def test_the_end_on_another_box_is_the_end_here(code: int, ends: int) -> None:
+    scene = Scene(1, lockstep=False, part="joined")
+    scene.look()
+    assert only(Stop, scene.supervisor.over(0, code)) == [Stop()]
+    assert scene.supervisor.over(0, code) == []
+    assert only(Kill, scene.wait(3)) == [Kill(0)]
+    scene.see(0, exit=SIGKILL)
+    assert scene.look() == [End(ends)]
+    assert scene.supervisor.conclusion is None
+
+
+def test_a_script_that_comes_to_its_end_concludes() -> None:
+    scene = Scene(1, lockstep=False, part="first")
+    scene.see(0, exit=3, state=State.FINISHED)
+    assert scene.look() == [End(3)]
+    assert scene.supervisor.conclusion == 3
+
+
 def test_causes_are_told_apart() -> None:
     assert "lack of memory" in Words("lab", "/runs/1", lambda: True).cause(1, SIGKILL)
     assert "SIGSEGV" in Words("lab", "/runs/1").cause(1, -signal.SIGSEGV)
@@ -592,7 +657,7 @@ def test_a_run_from_start_to_end(launch: Launch) -> None:
     script = TRAINS + "print('worker', index, sys.stdin.read())\nsys.stderr.write(f'err {index}')"
     code, out, err = (run := launch(script, "--workers", "3")).finish("typed")
     assert (code, out) == (0, "worker 0 typed\n")
-    assert err.startswith("err 0")
+    assert "err 0" in err
     assert "20 steps, 1,280 samples" in err
     logs = run.folder / "logs"
     assert (logs / "worker-2.out").read_text() == "worker 2 \n"

@@ -56,3 +56,10 @@ def test_left_to_itself_it_does_the_same(like_python: LikePython, name: str) -> 
     report = like_python.run_both(PROGRAMS[name], 2, split="auto").report()
     if report:
         pytest.fail(report, pytrace=False)
+
+
+@pytest.mark.timeout(300)
+def test_workers_that_would_slow_it_down_stand_down(like_python: LikePython) -> None:
+    both = like_python.run_both(PROGRAMS["around_slow_slices"], 2, split="auto", quiet=False)
+    assert not both.differences(), both.report()
+    assert "one process with all threads trains this model faster" in both.ours.stderr

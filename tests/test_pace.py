@@ -38,6 +38,14 @@ def test_it_follows_a_link_that_changes(factor: float) -> None:
     assert link.run(pace, 10) == pytest.approx(0.93 * link.rate, rel=0.1)
 
 
+def test_a_way_that_becomes_longer_is_no_queue() -> None:
+    link, pace = Link(10e6), Pace(0.0)
+    link.run(pace, 3)
+    link.detour = 0.08  # the system remembers the shorter one for minutes
+    link.run(pace, 3)
+    assert link.run(pace, 10) > 8e6
+
+
 def test_a_link_that_stands_still_is_found_again() -> None:
     link, pace = Link(10e6), Pace(0.0)
     link.run(pace, 3)

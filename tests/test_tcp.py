@@ -26,8 +26,8 @@ from pellucid.transport import connection, tcp
 from pellucid.transport.identity import Identity
 from pellucid.transport.network import Connected, Event, Lost, Network, Received, Refused
 from pellucid.transport.tcp import TcpNetwork
-from pellucid.wire.session import VISITOR, Hello
-from tests.wire.pairs import CHUNK, CONTROL, KINDS, hello
+from pellucid.wire.session import VISITOR, Hello, Role, Session, State
+from tests.wire.pairs import CHUNK, CONTROL, KINDS, closed, hello, said
 
 ANY = ("127.0.0.1", 0)
 PATIENCE = 20.0  # seconds; nothing takes as long unless it is broken
@@ -209,6 +209,52 @@ def test_two_that_call_at_once_keep_one_connection(boxes: Boxes) -> None:
     one.network.poll(0)
     two.network.send(0, CONTROL, [b"hi"])
     one.wait_until(lambda: any(isinstance(e, Received) for e in one.events))
+
+
+def test_what_comes_on_a_connection_that_does_not_stay_is_passed_over(boxes: Boxes) -> None:
+    one, two = boxes(0, encrypted=False), boxes(1, encrypted=False)
+    one.network.connect(two.address)
+    one.wait(Connected)
+    two.wait(Connected)
+    with socket.create_connection(one.address) as sock:
+        key = Identity("a secret of this run", encrypted=False).proof_key
+        spare = Session(
+            Role.DIALS, key, hello=hello(1), kinds=KINDS, nonce=os.urandom(32), now=time.monotonic()
+        )
+        sock.settimeout(PATIENCE)
+        while spare.state is not State.OPEN:
+            if spare.state is not State.MEETING:
+                sock.sendall(said(spare))
+            spare.receive(sock.recv(1000))
+        spare.send(CONTROL, [b"nobody hears this"])
+        sock.sendall(said(spare))  # the hello, and it
+        assert closed(spare.receive(sock.recv(1000))).reason == "another connection stays"
+    two.network.send(0, CONTROL, [b"this is heard"])
+    assert bytes(one.wait(Received)[0].body) == b"this is heard"
+
+
+def test_a_handshake_that_hangs_costs_nothing(boxes: Boxes) -> None:
+    """Somebody answers a call, and then says nothing."""
+    now = [0.0]
+    one = boxes(0, clock=lambda: now[0])
+    with socket.create_server(ANY) as silent:
+        one.network.connect(silent.getsockname())
+        peer, _ = silent.accept()
+        peer.settimeout(PATIENCE)
+        assert peer.recv(1000)
+        steps, step = [0], one.network._step
+
+        def counted() -> None:
+            steps[0] += 1
+            step()
+
+        one.network._step = counted  # type: ignore[method-assign]
+        one.network._do(lambda: None)
+        assert one.network.poll(0.3) == []
+        assert steps[0] < 10
+        now[0] = 11.0
+        assert refusal(one).error.rule == "time"
+        peer.close()
 
 
 def settled(box: Box, number: int) -> bool:
@@ -424,12 +470,12 @@ def test_a_defect_of_the_thread_is_not_silent(
 def test_forked_processes_hold_no_connection_open(boxes: Boxes) -> None:
     one, two = joined(boxes)
     number = two.network._peers[0].socket.fileno()
+    inode = os.fstat(number).st_ino
     read, write = os.pipe()
     child = os.fork()
     if not child:
-        try:
-            os.fstat(number)
-            os.write(write, b"open")
+        try:  # the number may be somebody else's by now
+            os.write(write, b"open" if os.fstat(number).st_ino == inode else b"closed")
         except OSError:
             os.write(write, b"closed")
         os._exit(0)

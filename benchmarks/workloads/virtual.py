@@ -105,10 +105,10 @@ class Scenario:
     epochs: float = 2
     seed: int = 0
     batch: int = 64
-    stride: float = 0.0
+    stride: float = 1.0
     gain: float = 0.0
     staleness: float = 2
-    cycle: float = 10
+    cycle: float = 3
     slowest: float = 1.0
     deaths: int = 0
     codec: str = "int8"

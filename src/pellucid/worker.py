@@ -40,6 +40,7 @@ from pellucid.transport.board import Board, Field, Flag, State
 
 if TYPE_CHECKING:
     from pellucid.settings import Cluster
+    from pellucid.sync.exact.mode import ExactMode
     from pellucid.sync.shared.mode import AsynchronousMode
     from pellucid.transport.shared_memory import Group
     from pellucid.wire.session import Hello
@@ -76,6 +77,7 @@ class Worker:
         )
         self._close: Callable[[], None] = lambda: None  # the mode's work, at the script's end
         self._failed = False  # the script raised: the launcher decides what that means
+        self._code = 0  # what the script's process ends with, as far as its end is known
         self._ended = threading.Event()
         self._watcher: threading.Thread | None = None
 
@@ -129,32 +131,36 @@ class Worker:
             slug = "divergence" if isinstance(error, DivergenceError) else "exchange"
             self.tell("error", str(error), slug=slug)
             raise
-        except SystemExit:
+        except SystemExit as end:
+            self._code = end.code if isinstance(end.code, int) else int(end.code is not None)
             raise
-        except BaseException:
+        except BaseException as error:
             self._failed = True
+            self._code = -signal.SIGINT if isinstance(error, KeyboardInterrupt) else 1
             raise
 
     def _install_exact(self) -> None:
         """Take hold of the seams, for exact mode to answer."""
         from torch.optim.optimizer import register_optimizer_step_post_hook
 
-        from pellucid.sync.exact.mode import ExactMode
-
-        group = self._group()
-        group.on_change = self._take_over
-        mode = ExactMode(
-            group,
-            self.tell,
-            always_split=self.spec.split == "always",
-            all_threads=self.spec.threads * self.spec.workers,
-            reason=self.spec.reason,
-        )
+        mode = self._exact_mode()
+        mode.group.on_change = self._take_over
         patch_entropy(self._patches, self.spec.seed)
         patch_loaders(self._patches, mode.loaders.iterate)
         patch_modules(self._patches, mode.calls.call)
         patch_functions(self._patches, mode.seams())
         register_optimizer_step_post_hook(mode.on_step)
+
+    def _exact_mode(self) -> ExactMode:
+        from pellucid.sync.exact.mode import ExactMode
+
+        return ExactMode(
+            self._group(),
+            self.tell,
+            always_split=self.spec.split == "always",
+            all_threads=self.spec.threads * self.spec.workers,
+            reason=self.spec.reason,
+        )
 
     def _install_hogwild(self) -> None:
         """Take hold of the seams, for hogwild mode to answer."""
@@ -187,6 +193,8 @@ class Worker:
 
         spec, cluster = self.spec, self.spec.cluster
         assert cluster is not None  # the launcher gives one to each worker of this mode
+        secret = "" if spec.index else _read(cluster.secret_fd)
+        hello = _hello(cluster, str(torch.__version__))
         around = Surroundings(
             self.board,
             spec.index,
@@ -199,14 +207,18 @@ class Worker:
             on_lead=self._effects.promote,
             reason=spec.reason,
         )
+        if spec.lockstep:
+            from pellucid.sync.stream.lockstep import LockstepMode
+
+            mode = LockstepMode(around, self._exact_mode(), hello=hello, secret=secret)
+            self._answer_by(mode)
+            self._close = lambda: mode.end(failed=self._failed)
+            return
         torch.set_num_threads(spec.threads * spec.workers)  # until there is something to divide
         if spec.index:
             self._answer_by(OtherWorkersMode(around, spec.lines[0]))
-            return
-        with os.fdopen(cluster.secret_fd) as file:
-            secret = file.read()
-        hello = _hello(cluster, str(torch.__version__))
-        self._answer_by(FirstWorkersMode(around, spec.lines, hello=hello, secret=secret))
+        else:
+            self._answer_by(FirstWorkersMode(around, spec.lines, hello=hello, secret=secret))
 
     def _answer_by(self, mode: AsynchronousMode) -> None:
         """Take hold of the seams, for an asynchronous mode to answer."""
@@ -282,6 +294,9 @@ class Worker:
         if self._watcher is not None:
             self._watcher.join()  # a thread of ours must not outlive the interpreter
         self._fields[Field.PEAK_RSS] = _peak_rss()
+        if self.spec.cluster is not None and not self.spec.index:
+            # before the others see this box leave: one of them would take over its lead
+            self.tell("ended", "", code=self._code)
         self._close()
         sys.stdout.flush()
         self._fields[Field.STATE] = State.FINISHED
@@ -302,6 +317,11 @@ def _hello(cluster: Cluster, torch: str) -> Hello:
         torch=torch,
         python=platform.python_version(),
     )
+
+
+def _read(fd: int) -> str:
+    with os.fdopen(fd) as file:
+        return file.read()
 
 
 def _peak_rss() -> int:

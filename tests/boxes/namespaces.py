@@ -47,11 +47,16 @@ def why_not() -> str | None:
         return "only root makes network namespaces"
     if shutil.which("ip") is None or shutil.which("tc") is None:
         return "ip and tc are not installed (apt-get install iproute2)"
-    trial = f"{PREFIX}-trial-{os.getpid()}"
-    made = subprocess.run(["ip", "netns", "add", trial], capture_output=True, check=False)
-    if made.returncode:
-        return f"network namespaces cannot be made: {made.stderr.decode().strip()}"
-    _ip("netns", "del", trial)
+    trial = f"{_own_prefix()}-trial"
+    try:
+        _ip("netns", "add", trial)
+        _ip("-n", trial, "link", "add", "switch", "type", "bridge")
+        _ip("-n", trial, *["link", "add", "port", "type", "veth", "peer", "name", "other"])
+        _run("tc", "-n", trial, *f"qdisc add dev port root {_limit('1mbit')}".split())
+    except OSError as error:
+        return f"this system makes no boxes: {error}"
+    finally:
+        subprocess.run(["ip", "netns", "del", trial], capture_output=True, check=False)
     return None
 
 
@@ -145,8 +150,8 @@ class Namespaces:
                 command = ["tc", "-n", name, "qdisc", "del", "dev", device, "root"]
                 subprocess.run(command, capture_output=True, check=False)  # there may be none
             else:
-                limit = f"tbf rate {rate} burst 256k latency 50ms".split()
-                _run("tc", "-n", name, "qdisc", "replace", "dev", device, "root", *limit)
+                line = f"qdisc replace dev {device} root {_limit(rate)}"
+                _run("tc", "-n", name, *line.split())
 
     def cut(self, box: int, *, sends: bool = True, receives: bool = True) -> None:
         """Lose, without a word, what a box sends or what it is sent.
@@ -185,6 +190,11 @@ class Namespaces:
         for process in self._processes:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(KILL_SECONDS)
+
+
+def _limit(rate: str) -> str:
+    # netem, which could delay and lose packets too, is not in every kernel
+    return f"tbf rate {rate} burst 256k latency 50ms"
 
 
 def _neighbour(box: int, hardware: str) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from pellucid.cluster.membership import Membership, State, Timing
-from pellucid.wire.messages import Heartbeat, Member, Offer, View, view_id
+from pellucid.wire.messages import BlockInfo, Heartbeat, Member, Offer, View, view_id
 
 OFFER = Offer("layout", 100, 10)
 
@@ -152,3 +154,42 @@ def test_who_says_goodbye_is_gone_at_once() -> None:
     membership.goodbye(1, 101)
     assert membership.propose(beat(0, ()), 1.0) is not None
     assert not membership.heard(beat(1, (0,)), 2.0)
+
+
+def outsider(box: int, ready: int = 1) -> tuple[Membership, Heartbeat]:
+    """A box outside of a view whose only member, box 0, has ended, and what it tells of itself."""
+    membership = Membership(box, box + 100, Timing())
+    block = BlockInfo("layout", 100, 10, 0, seeded=True)
+    membership.receive(View(view_id(3, 0), 0, (Member(0, 100, "", 1, 1),), (block,)), 0.0)
+    membership.closed(0, 0.0)
+    own = Heartbeat(box, box + 100, "", 0, 1, (), False, (), 1.0, 0, (), ready)
+    return membership, own
+
+
+def test_when_nobody_is_left_inside_the_lowest_outside_begins_anew() -> None:
+    (one, mine), (two, theirs) = outsider(1), outsider(2)
+    one.heard(msgspec.structs.replace(theirs, hears=(1,)), 3.0)
+    two.heard(msgspec.structs.replace(mine, hears=(2,)), 3.0)
+    assert one.propose(mine, 1.0) is None  # box 0 may come back
+    assert two.propose(theirs, 3.0) is None
+    view = one.propose(mine, 3.0)
+    assert view is not None
+    assert [member.box for member in view.members] == [1, 2]
+    assert two.receive(view, 3.0)
+
+
+def test_who_has_no_weights_does_not_begin_anew() -> None:
+    membership, own = outsider(1, ready=0)
+    assert membership.propose(own, 3.0) is None
+
+
+def test_weights_that_somebody_has_are_not_seeded_again() -> None:
+    membership = group(0, 2)
+    mine = beat(0, (), blocks=1, offers=(OFFER,))
+    first = membership.propose(mine, 0.0)
+    assert first is not None
+    assert first.blocks[0].seeder == 0
+    membership.heard(msgspec.structs.replace(beat(1, (0,), blocks=1), ready=1), 1.0)
+    second = membership.propose(mine, 1.0)
+    assert second is not None
+    assert second.blocks[0].seeded

@@ -22,13 +22,16 @@ from pellucid.wire.messages import (
     BlockInfo,
     Body,
     Claim,
+    Grant,
     Heartbeat,
     Inquiry,
     Member,
     Message,
+    PassReport,
     Push,
     Refusal,
     Reply,
+    Take,
     View,
     view_id,
 )
@@ -48,8 +51,11 @@ class Pair:
         )
         self.node.add_block(0, "layout", self.th, CHUNK)
         self.node.tick(0.0)
+        self.node.tick(0.0)
         assert self.node.view is not None
-        assert self.node.view.blocks == (BlockInfo("layout", CHUNK * CHUNKS, CHUNK, 0),)
+        assert self.node.view.blocks == (
+            BlockInfo("layout", CHUNK * CHUNKS, CHUNK, 0, seeded=True),
+        )
         self.node.connected(1, 0.0)
         self.first = self.node.view
         self.beat()
@@ -230,6 +236,39 @@ def test_weights_are_shares_of_the_samples_and_strides_count_boxes() -> None:
     assert nodes[0]._desk.weight(2, 1.0) == 1.0
 
 
+def test_an_exchange_that_costs_too_much_is_made_less_often() -> None:
+    world = Rehearsal(NodeSettings(codec="fp32", cycle=0.1, share=0.03), step=0.05)
+    weights = []
+    for number in range(2):
+        th = np.zeros(64, np.float32)
+        weights.append(th)
+        world.start(number).node.add_block(0, "x", th, 8)
+
+    def train(seconds: int, cost: float) -> float:
+        """What drivers do if an exchange of a chunk costs so many seconds; the share it takes."""
+        nodes = [box.node for box in world.boxes.values()]
+        spent = 0.0
+        for second in range(seconds):
+            before = [node.status(world.now).bytes_out for node in nodes]
+            for _ in range(10):
+                for th, node in zip(weights, nodes, strict=True):
+                    np.add(th, 0.001, out=th)
+                    node.correct()
+                world.run(0.1)
+            for node, was in zip(nodes, before, strict=True):
+                chunks = (node.status(world.now).bytes_out - was) / 32
+                node.pace(chunks * cost, 1.0)
+                spent += chunks * cost * (second >= seconds // 2)
+        return spent / len(nodes) / (seconds - seconds // 2)
+
+    assert train(5, cost=0.0) == 0
+    assert world.boxes[0].node.status(world.now).cycle < 0.3
+    assert 0.01 < train(120, cost=0.01) < 0.06
+    assert world.boxes[0].node.status(world.now).cycle > 0.5
+    train(60, cost=0.0)
+    assert world.boxes[0].node.status(world.now).cycle < 0.3
+
+
 # --- batches
 
 
@@ -362,6 +401,18 @@ def test_who_breaks_off_leaves_the_rest_to_others() -> None:
     epoch.finish()
     epoch.expect()
     assert epoch.world.boxes[1].node.progress(KEY) == 40
+
+
+def test_an_answer_about_a_pass_long_over_does_no_harm() -> None:
+    epoch = Epoch(1, 4)
+    epoch.finish()
+    node = epoch.world.boxes[0].node
+    node._passes._request = Take(7, 99, KEY, 1, (), None, PassReport(KEY, 0))
+    del node._passes._own[KEY]
+    assert node.view is not None
+    grant = Grant(node.view.id, 99, KEY, ((KEY, 3),), True, 4, 4)
+    node.receive(0, Message(grant), epoch.world.now)
+    assert node.open_pass((0, 5), b"", 2) is not None
 
 
 def test_on_the_wrong_side_of_a_split_nobody_gets_batches() -> None:

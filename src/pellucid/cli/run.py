@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 import sys
@@ -41,6 +42,7 @@ __all__ = ["run"]
 @option("suspect_after", type=float, metavar="SECONDS")
 @option("lost_after", type=float, metavar="SECONDS")
 @option("nesterov", is_flag=True)
+@option("scale_lr", is_flag=True)
 @option("bundle_limit", type=int, metavar="MIB")
 @click.option("-m", "is_module", is_flag=True, help="SCRIPT is the name of a module")
 @click.argument("script")
@@ -66,6 +68,12 @@ def run(script: str, argv: tuple[str, ...], *, is_module: bool, **flags: Any) ->
 
 
 def _check(script: str, *, is_module: bool) -> None:
+    if importlib.util.find_spec("torch") is None:
+        msg = (
+            f"torch is not installed where pellucid runs ({sys.executable}). Install pellucid into "
+            "the environment in which the script runs, or torch into this one"
+        )
+        raise SettingsError(msg)
     if is_module:
         return  # to look for it is to import its package: the leader does, as python would
     if script == "-":

@@ -15,6 +15,7 @@ import resource
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -27,16 +28,19 @@ __all__ = [
     "Facts",
     "Gpu",
     "TorchBuild",
+    "Way",
     "cpu_quota",
     "memory_limit",
     "oom_kills",
     "physical_cores",
     "probe_torch",
+    "probe_way",
     "read_facts",
     "torch_version",
 ]
 
 ROOT: Final = Path("/")
+CONNECT_SECONDS: Final = 3.0
 TORCH_SECONDS: Final = 120  # a cold import of torch from a slow disk takes half a minute
 
 
@@ -223,6 +227,56 @@ def probe_torch() -> TorchBuild:
     return msgspec.convert(json.loads(done.stdout.splitlines()[-1]), TorchBuild)
 
 
+class Way(msgspec.Struct, frozen=True, kw_only=True):
+    """The way from this box to another one.
+
+    Attributes:
+        to: where to, as it was given.
+        local: address of this box by which it goes; empty if there is none.
+        interface: name of the network interface that has this address.
+        speed: bits a second of that interface, as it says; 0 if it does not.
+        seconds: until a connection stood.
+        error: why none did; empty if one did.
+    """
+
+    to: str
+    local: str = ""
+    interface: str = ""
+    speed: float = 0.0
+    seconds: float = 0.0
+    error: str = ""
+
+
+def probe_way(host: str, port: int) -> Way:
+    """Look for the way to another box, and try whether somebody listens at its end."""
+    to = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    try:
+        family, _, _, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, socket.SOCK_DGRAM) as compass:
+            compass.connect(where)  # of datagrams: asks the routes only, and sends nothing
+            local = str(compass.getsockname()[0])
+    except OSError as error:
+        return Way(to=to, error=error.strerror or str(error))
+    interface, speed = _interface(local)
+    began, failed = time.perf_counter(), ""
+    try:
+        socket.create_connection((host, port), CONNECT_SECONDS).close()
+    except OSError as error:
+        failed = error.strerror or str(error)
+    seconds = time.perf_counter() - began
+    return Way(to=to, local=local, interface=interface, speed=speed, seconds=seconds, error=failed)
+
+
+def _interface(local: str) -> tuple[str, float]:
+    """The interface that has an address, and its speed in bits a second."""
+    import psutil  # type: ignore[import-untyped]
+
+    for name, addresses in psutil.net_if_addrs().items():
+        if any(address.address.partition("%")[0] == local for address in addresses):
+            return name, max(0, psutil.net_if_stats()[name].speed) * 1e6
+    return "", 0.0
+
+
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """Everything the doctor looks at.
 
@@ -242,6 +296,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
         capabilities: this process's privileges, one bit a capability.
         network_namespaces: whether it can make one.
         gpu_driver: whether a driver for GPUs is there.
+        cryptography: version of that package; empty without it.
+        way: to the box that was asked for.
     """
 
     torch: TorchBuild
@@ -259,11 +315,17 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     capabilities: int = 0
     network_namespaces: bool = False
     gpu_driver: bool = False
+    cryptography: str = ""
+    way: Way | None = None
 
 
-def read_facts() -> Facts:
-    """Look at everything; takes as long as an import of torch."""
-    import psutil  # type: ignore[import-untyped]
+def read_facts(peer: tuple[str, int] | None = None) -> Facts:
+    """Look at everything; takes as long as an import of torch.
+
+    Args:
+        peer: host and port of another box.
+    """
+    import psutil
 
     locked = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0]
     scope = _read(ROOT / "proc/sys/kernel/yama/ptrace_scope")
@@ -283,7 +345,18 @@ def read_facts() -> Facts:
         capabilities=capabilities(),
         network_namespaces=_can_make_network_namespace(),
         gpu_driver=(ROOT / "proc/driver/nvidia/version").exists(),
+        cryptography=_package_version("cryptography"),
+        way=None if peer is None else probe_way(*peer),
     )
+
+
+def _package_version(name: str) -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""
 
 
 def _works(make_file: Callable[[], int]) -> bool:

@@ -122,11 +122,11 @@ class EpochQueue:
         if one is None:
             one = self._passes[key] = _Pass(order, batches)
             self._retire(loader, number)
-        if one.order is None:
+        if one.order is None and order:  # who asks without one only wants to know
             one.order = order
         if one.batches is None:
             one.batches = batches
-        return one.order, one.batches
+        return one.order or b"", one.batches
 
     def take(self, box: int, key: PassKey, want: int, *, boxes: int = 1) -> Granted:
         """Deal batches.

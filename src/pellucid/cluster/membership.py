@@ -14,6 +14,9 @@ known to be gone, or exactly half if the most senior of them is among it. So of 
 network at most one goes on. All others *wait*, from ``suspected`` seconds on, which is before the
 others go on without them.
 
+If all members of the last view are known to be gone, boxes outside that have the cluster's weights
+begin anew, the one with the lowest number first: nobody else can admit them.
+
 A member takes over the stewardship only when everyone senior to it is dead by its own ears and by
 those of the majority of whom it hears.
 
@@ -131,6 +134,11 @@ class Membership:
         if peer is not None and peer.boot == boot:
             peer.gone = True
 
+    def said_goodbye(self, box: int) -> bool:
+        """Whether a box went for good, and said so."""
+        peer = self._peers.get(box)
+        return peer is not None and peer.gone
+
     def receive(self, view: View, now: float) -> bool:
         """Somebody's view. Returns whether it is ours from now on."""
         if self.view is not None and view.id <= self.view.id:
@@ -227,7 +235,11 @@ class Membership:
             now: seconds.
         """
         view = self.view
-        if view is None or self.me is None or not self._leads(now) or not self.quorum(now):
+        if view is None:
+            return None
+        if self.me is None:
+            return self._begin_anew(view, own, now)
+        if not self._leads(now) or not self.quorum(now):
             return None
         number = view_id(view_number(view.id) + 1, self.box)
         blocks = list(view.blocks)
@@ -237,10 +249,26 @@ class Membership:
             if self.present(member, now)
         ]
         members += [self._admitted(beat, number, blocks) for beat in self._newcomers(members, now)]
-        blocks = [_seeded(at, block, members) for at, block in enumerate(blocks)]
+        ready = max(
+            own.ready, *(b.ready for m in view.members if (b := self.beat(m.box)) is not None), 0
+        )
+        blocks = [_seeded(at, block, members, ready) for at, block in enumerate(blocks)]
         if tuple(members) == view.members and tuple(blocks) == view.blocks:
             return None
         self.view = View(number, view.id, tuple(members), tuple(blocks))
+        return self.view
+
+    def _begin_anew(self, view: View, own: Heartbeat, now: float) -> View | None:
+        """The next view of boxes outside, when nobody is left inside."""
+        if not all(self._is_gone(member, now) or member.box == self.box for member in view.members):
+            return None
+        others = [beat for beat in self._newcomers([], now) if beat.ready]
+        if not own.ready or any(beat.box < self.box for beat in others):
+            return None
+        number = view_id(view_number(view.id) + 1, self.box)
+        blocks = list(view.blocks)
+        members = tuple(self._admitted(beat, number, blocks) for beat in [own, *others])
+        self.view = View(number, view.id, members, tuple(blocks))
         return self.view
 
     def _left(self, peer: _Peer, now: float) -> bool:
@@ -318,8 +346,10 @@ def _matching(beat: Heartbeat, blocks: list[BlockInfo]) -> int:
     return min(beat.blocks, len(blocks))
 
 
-def _seeded(at: int, block: BlockInfo, members: list[Member]) -> BlockInfo:
-    """If the seeder has gone, another one takes its role, should it still be needed."""
+def _seeded(at: int, block: BlockInfo, members: list[Member], ready: int) -> BlockInfo:
+    """If the seeder has gone before anybody had its values, another one takes its role."""
+    if block.seeded or ready > at:
+        return block if block.seeded else msgspec.structs.replace(block, seeded=True)
     able = [member.box for member in members if member.blocks > at]
     if not able or block.seeder in able:
         return block

@@ -8,6 +8,7 @@ knows of them it writes into the event pipe:
              files are real, ``apart``: whether this box is cut off from most of the others
     status   ``rates``: samples a second of each box, by number; ``sent`` and ``received``: bytes
              a second of this box; ``staleness``: versions that its weights are behind, on average
+    ended    ``code``: the exit code that the script came to its end with on this box
     over     ``code``: the exit code that the script came to its end with, ``box``: where
 
 In the other direction the board's flag ``LEAVE`` asks worker 0 to hand over what this box holds,
@@ -76,6 +77,7 @@ class Company:
             suspect_after=plan.suspect_after,
             lost_after=plan.lost_after,
             nesterov=plan.nesterov,
+            scale_lr=plan.scale_lr,
         )
         self.door = Door(
             site.door,
@@ -114,6 +116,8 @@ class Company:
                 self.led |= leader == self._cluster.here.box
             case {"event": "status"}:
                 self._status = event
+            case {"event": "ended", "code": int(code)}:
+                self.conclude(code)
             case {"event": "over", "code": int(code)}:
                 with self.door.lock:
                     self.door.register.over = Over(int(event.get("box", 0)), code)
@@ -134,7 +138,8 @@ class Company:
     @property
     def over(self) -> Over | None:
         """The run's end, if it came on another box."""
-        return self.door.register.over
+        over = self.door.register.over
+        return None if over is None or over.box == self._cluster.here.box else over
 
     def parts(self) -> list[str]:
         """The status in words."""
@@ -161,14 +166,14 @@ class Company:
             over = Over(register.here.box, code)
             if leads:
                 register.over = over
-        # from a thread: one of the others may be gone, and take its time not to answer
-        self._told = threading.Thread(target=self.door.call_all, args=(over,))
         if leads:
+            # from a thread: one of the others may be gone, and take its time not to answer
+            self._told = threading.Thread(target=self.door.call_all, args=(over,))
             self._told.start()
 
     def close(self) -> None:
         """This box's part has ended."""
-        if self._told is not None and self._told.ident is not None:
+        if self._told is not None:
             self._told.join()
         self.door.close()
         self.hand_over()

@@ -44,7 +44,8 @@ class Finding:
 
 def diagnose(facts: Facts) -> list[Finding]:
     """Judge all facts about a box."""
-    checks = (_torch, _exchange, _cores, _memory, _gpus, _groups, _limits, _watching, _privileges)
+    box = (_torch, _exchange, _cores, _memory, _gpus, _groups, _limits, _watching, _privileges)
+    checks = (*box, _boxes, _way)
     return [finding for check in checks for finding in check(facts)]
 
 
@@ -178,6 +179,38 @@ def _watching(facts: Facts) -> Iterator[Finding]:
         "allowed" if allowed else f"restricted (ptrace_scope {facts.ptrace_scope})",
         "py-spy and gdb cannot look into a hanging worker: sysctl kernel.yama.ptrace_scope=1",
     )
+
+
+def _boxes(facts: Facts) -> Iterator[Finding]:
+    yield _judge(
+        bool(facts.cryptography),
+        "cryptography",
+        facts.cryptography or "not installed",
+        "not needed on one box; between boxes, encryption needs it: pip install 'pellucid[boxes]'",
+    )
+
+
+def _way(facts: Facts) -> Iterator[Finding]:
+    way = facts.way
+    if way is None:
+        return
+    speed = f" ({way.speed / 1e6:,.0f} Mbit/s)" if way.speed else ""
+    yield _judge(
+        bool(way.local),
+        f"way to {way.to}",
+        f"from {way.local} of {way.interface or 'no interface'}{speed}" if way.local else way.error,
+        "check the name, this box's network, and its routes (ip route get ADDRESS)",
+        Level.FAIL,
+    )
+    if way.local:
+        yield _judge(
+            not way.error,
+            f"port of {way.to}",
+            way.error or f"answers after {way.seconds * 1e3:.1f} ms",
+            "nobody listens there (yet), or a firewall in between does not let it through: a box "
+            "uses the port of --listen and the next one",
+            Level.FAIL,
+        )
 
 
 def _privileges(facts: Facts) -> Iterator[Finding]:

@@ -48,6 +48,7 @@ MOST_VISITORS: Final = 64  # at once: who comes beyond that is turned away befor
 UNPACK_SECONDS: Final = 600.0  # for a visitor with a slow disk
 SIGN_SECONDS: Final = 15.0  # a visitor that waits says so every few seconds
 LOOK_SECONDS: Final = 0.1
+QUIET_SECONDS: Final = 60.0  # between two words about the same stranger
 CALL_SECONDS: Final = 3.0  # another box of ours answers at once or is gone
 
 
@@ -96,6 +97,7 @@ class Door:
         self._bundle = bundle
         self._begun = threading.Event()
         self._closed = threading.Event()
+        self._told: dict[tuple[str, str], float] = {}  # strangers: address and broken rule, when
         self._places = threading.Semaphore(MOST_VISITORS)
         self._wake, self._woken = os.pipe()
         self._thread = threading.Thread(target=self._accept, name="pellucid-door", daemon=True)
@@ -167,10 +169,21 @@ class Door:
             finally:
                 channel.close()
         except NetworkError as error:
-            self.sayings.put(Saying(f"turned away {address}: {error}"))
+            self._tell_of_stranger(address, error)
         finally:
             connection.close()
             self._places.release()
+
+    def _tell_of_stranger(self, address: Address, error: NetworkError) -> None:
+        """Who was turned away and why; of who calls again and again, not each time."""
+        now, what = time.monotonic(), (address.host, error.rule)
+        with self.lock:
+            quiet = now - self._told.get(what, -QUIET_SECONDS) < QUIET_SECONDS
+            self._told = {w: t for w, t in self._told.items() if now - t < QUIET_SECONDS}
+            if not quiet:
+                self._told[what] = now
+        if not quiet:
+            self.sayings.put(Saying(f"turned away {address}: {error}"))
 
     def _talk(self, channel: Channel, address: Address) -> None:
         match channel.hear():
@@ -189,7 +202,7 @@ class Door:
 
     def _admit(self, channel: Channel, address: Address, knock: Knock) -> None:
         with self.lock:
-            answer = self.register.ask(knock)
+            answer = self.register.ask()
         if isinstance(answer, (Refused, Elsewhere)):
             channel.tell(answer)
             if isinstance(answer, Refused):

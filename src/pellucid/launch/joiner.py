@@ -135,8 +135,11 @@ class _Entry:
             self._tell(address, admission)
             site = _own_site(settings, admission, self.name, nonce)
             visitor.ready(site.peer)
+            told = False
             while (peers := visitor.begun(LOOK_SECONDS)) is None:
-                pass
+                if not told:
+                    self.console.say("waiting for the first box to begin")
+                told = True
         except BaseException:
             visitor.leave()
             raise
@@ -181,7 +184,10 @@ def _followed(settings: Settings, plan: Plan) -> Settings:
     """This box's settings with what the first one decided for all."""
     decided = {
         name: getattr(plan, name)
-        for name in ("within", "codec", "heartbeat", "suspect_after", "lost_after", "nesterov")
+        for name in (
+            *("within", "codec", "heartbeat", "suspect_after", "lost_after"),
+            *("nesterov", "scale_lr"),
+        )
     }
     origins = settings.origins | dict.fromkeys(decided, "the first box")
     return msgspec.structs.replace(settings, **decided, on_failure=plan.on_failure, origins=origins)

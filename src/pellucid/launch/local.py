@@ -53,6 +53,7 @@ __all__ = ["Program", "Run", "Seeds", "launch"]
 
 REPEATED_WITHIN: Final = 5.0  # seconds in which the workers' errors are one error
 STDERR: Final = 2
+USAGE: Final = 2  # exit code of a program that does not know its arguments
 
 
 @dataclass(frozen=True)
@@ -154,10 +155,12 @@ class Run:
         self._reader = EventReader()
         self._log = EventLog(run_dir.events)
         self._crew = Crew(self._board, self._events)
-        self._meters = Meters(adds=settings.mode != "exact")
+        self._meters = Meters(adds=not settings.lockstep)
         killed_before = oom_kills()
-        lockstep = settings.mode == "exact"
-        words = Words(box.name, str(run_dir.path), lambda: oom_kills() > killed_before, lockstep)
+        lockstep = settings.lockstep
+        self._words = words = Words(
+            box.name, str(run_dir.path), lambda: oom_kills() > killed_before, lockstep
+        )
         policy = Policy(
             settings.on_failure,
             settings.dead_after,
@@ -170,6 +173,7 @@ class Run:
         self._told: set[str] = set()
         self._error_at: float | None = None
         self._code: int | None = None
+        self._argv: list[str] = []
 
     def whole(self, program: Program, seeds: Seeds, command: Sequence[str], exchange: int) -> int:
         """From the first process to the last; returns the exit code.
@@ -194,10 +198,13 @@ class Run:
     def _start(self, program: Program, seeds: Seeds, command: Sequence[str], exchange: int) -> None:
         """Start all workers at once: they import in parallel."""
         settings = self._settings
+        if settings.device == "cpu" and settings.workers > self._box.cores:
+            self._console.say(self._words.crowded(settings.workers, self._box.cores))
         streams = [_duplicate(fd) for fd in (0, 1, 2)]
         shared = _shared_memory(settings)
         cpus = _cpus(settings)
         lines = _lines(settings)
+        self._argv = program.argv
         self._log.write(0.0, {"event": "start", **_facts(settings, program), "seed": seeds.seed})
         for index in range(settings.workers):
             spec = WorkerSpec(
@@ -390,6 +397,8 @@ class Run:
             self._console.say(summary)
             if self._settings.profile:
                 self._console.say(self._meters.profile())
+        if code == USAGE and (ours := _options_of_ours(self._argv)):
+            self._console.say(self._words.misplaced(ours))
         records = f"the records of this run are in {self._run_dir.path}"
         failed = code not in (0, -signal.SIGINT) or self._supervisor.deaths > 0
         if self._error_at is not None:
@@ -398,6 +407,12 @@ class Run:
             self._console.say(records)
         else:
             self._run_dir.remove()
+
+
+def _options_of_ours(argv: Sequence[str]) -> list[str]:
+    """Arguments given to the script that are named as options of ours."""
+    ours = {"--" + name.replace("_", "-") for name in Settings.__struct_fields__}
+    return [word for word in argv if word.partition("=")[0] in ours]
 
 
 def _duplicate(fd: int) -> int:

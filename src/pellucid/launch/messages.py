@@ -48,6 +48,18 @@ class Words:
     memory_ran_out: Callable[[], bool] = field(default=_never)
     lockstep: bool = True
 
+    def crowded(self, workers: int, cores: int) -> str:
+        """More workers than cores were asked for."""
+        count = "1 core" if cores == 1 else f"{cores} cores"
+        return f"{workers} workers share {count}: that is slower than --workers {cores}"
+
+    def misplaced(self, options: Sequence[str]) -> str:
+        """The script refused its arguments, and some look like ours."""
+        return (
+            f"{', '.join(options)} went to the script, as all that follows its name does; options "
+            "of pellucid stand before it: pellucid run --workers 2 train.py"
+        )
+
     def cause(self, worker: int, code: int) -> str:
         """Why a worker is gone, from the exit code of its process."""
         if code == -signal.SIGKILL:

@@ -18,6 +18,7 @@ __all__ = [
 ]
 
 RATE_SECONDS: Final = 5.0
+TELLING_NS: Final = 200_000_000  # in less, warming up is all there was to measure
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,8 @@ class Meters:
         if self._adds:
             return _added_up(self.latest, trained)
         reading = trained[leader]
+        if total.train_ns < TELLING_NS:
+            return f"{total.steps:,} steps, {total.samples:,} samples"
         line = f"{total.steps:,} steps, {total.samples:,} samples in {total.train_ns / 1e9:,.1f} s"
         if reading.train_ns:
             line += f": {reading.samples / reading.train_ns * 1e9:,.0f} samples/s"

@@ -28,11 +28,13 @@ class Channel(Protocol):
 
     Attributes:
         taken: bytes the kernel took so far.
-        waiting: whether it holds bytes of its own for the kernel.
+        waiting: whether it holds bytes of its own that the kernel did not take.
+        is_ready: whether it can `send`, which it cannot before a handshake.
     """
 
     taken: int
     waiting: bool
+    is_ready: bool
 
     def send(self, views: Sequence[memoryview]) -> int:
         """Send what can be sent now; returns how many of these bytes were accepted."""
@@ -56,6 +58,7 @@ class _Plain:
         self._socket = sock
         self.taken = 0
         self.waiting = False
+        self.is_ready = True
 
     def send(self, views: Sequence[memoryview]) -> int:
         try:
@@ -94,14 +97,14 @@ class _Encrypted:
         self._incoming, self._outgoing = incoming, outgoing
         self._raw = memoryview(bytearray(RAW_BYTES))
         self._rest = memoryview(b"")  # encrypted, for the kernel
-        self._shaken = False
+        self.is_ready = False
         self.taken = 0
         self.waiting = False
         self._shake()
 
     def send(self, views: Sequence[memoryview]) -> int:
         self._flush()
-        if not self._shaken or self.waiting:
+        if not self.is_ready or self.waiting:
             return 0
         accepted = 0
         for record in _records(views):
@@ -118,7 +121,7 @@ class _Encrypted:
         except BlockingIOError:
             return True
         self._incoming.write(self._raw[:count])
-        if self._shaken or self._shake():
+        if self.is_ready or self._shake():
             count = min(count, self._decrypt(space, filled))
         return count > 0
 
@@ -143,12 +146,12 @@ class _Encrypted:
         """Go on with the handshake; returns whether it is done."""
         try:
             self._tls.do_handshake()
-            self._shaken = True
+            self.is_ready = True
         except ssl.SSLWantReadError:
             pass
         finally:
             self._flush()  # in an error, an alert says why
-        return self._shaken
+        return self.is_ready
 
     def _flush(self) -> None:
         """Give the kernel what is encrypted."""

@@ -22,7 +22,7 @@ import torch.distributed as dist
 from torch._C._distributed_c10d import FileStore
 
 from pellucid.transport.board import Board, Field, State
-from pellucid.transport.shared_memory import Bucket, Group
+from pellucid.transport.shared_memory import Bucket, Group, row_bytes
 
 __all__ = ["CollectiveGroup", "nccl"]
 
@@ -79,19 +79,21 @@ class CollectiveGroup(Group):
         dims: Sequence[int],
     ) -> list[torch.Tensor]:
         """Join everybody's slices into whole tensors; see `Group.gather`."""
-        size = sum(part.numel() * part.element_size() for part in parts)
+        # by the longest slices, so that all workers decide alike
+        sizes = (max(r) * row_bytes(p, d) for p, r, d in zip(parts, rows, dims, strict=True))
+        size = sum(sizes)
         if size < LARGE_BYTES or not all(self._takes(p) for p in parts) or not self._enter(kind):
             return super().gather(kind, parts, rows, dims)
         wholes = []
-        for part, sizes, dim in zip(parts, rows, dims, strict=True):
+        for part, counts, dim in zip(parts, rows, dims, strict=True):
             first = part.movedim(dim, 0)
-            padded = first.new_zeros((max(sizes), *first.shape[1:]))
+            padded = first.new_zeros((max(counts), *first.shape[1:]))
             padded[: first.shape[0]] = first
-            outs = [torch.empty_like(padded) for _ in sizes]
+            outs = [torch.empty_like(padded) for _ in counts]
             work = self._library.allgather([outs], [padded])
             if not self._complete(work, kind):
                 return super().gather(kind, parts, rows, dims)
-            slices = [out[:size] for out, size in zip(outs, sizes, strict=True)]
+            slices = [out[:count] for out, count in zip(outs, counts, strict=True)]
             wholes.append(torch.cat(slices).movedim(0, dim).contiguous())
         return wholes
 

@@ -172,6 +172,10 @@ class Connection:
     def _write_once(self, channel: Channel, now: float) -> bool:
         """Send one portion. Returns whether another one may follow."""
         session = self.session
+        if not channel.is_ready:
+            channel.send([])
+            self.blocked = channel.waiting
+            return False
         limit = min(self.pace.allowance(now), SEND_BYTES) if session.backlog else 0
         if session.is_urgent:
             limit = max(limit, URGENT_BYTES)
@@ -206,7 +210,8 @@ class Connection:
 
     def wait(self, now: float) -> float | None:
         """Seconds until it wants to `write` without being told to; None if it does not."""
-        if self.blocked or self.is_dead or not self.session.backlog:
+        is_ready = self._channel is not None and self._channel.is_ready
+        if self.blocked or self.is_dead or not is_ready or not self.session.backlog:
             return None
         return 0.0 if self.session.is_urgent else self.pace.wait(now)
 

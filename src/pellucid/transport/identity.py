@@ -141,7 +141,7 @@ def _certificate(key: bytes) -> tuple[str, bytes]:
     except ImportError:
         text = (
             "boxes talk encrypted, which needs the package cryptography. Do: "
-            "pip install 'pellucid[boxes]'; or give --unencrypted on every box"
+            "pip install 'pellucid[boxes]'; or give --no-encrypt on every box"
         )
         raise SettingsError(text) from None
     private = Ed25519PrivateKey.from_private_bytes(key)

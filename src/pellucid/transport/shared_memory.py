@@ -43,7 +43,7 @@ from pellucid.errors import DivergenceError, ExchangeError, StoppedError
 from pellucid.transport.board import Board, Field, Flag, State
 from pellucid.transport.memory import HALF_BYTES, SLOT_BYTES, total_bytes
 
-__all__ = ["Bucket", "Group"]
+__all__ = ["Bucket", "Group", "row_bytes"]
 
 HEADER_BYTES: Final = 64
 HEADER_WORDS: Final = HEADER_BYTES // 8
@@ -66,7 +66,7 @@ def _aligned(nbytes: int) -> int:
     return -(-nbytes // ALIGN) * ALIGN
 
 
-def _row_bytes(part: torch.Tensor, dim: int) -> int:
+def row_bytes(part: torch.Tensor, dim: int) -> int:
     """Bytes of one row, also where there is none."""
     return math.prod(n for d, n in enumerate(part.shape) if d != dim) * part.element_size()
 
@@ -242,7 +242,7 @@ class Group:
         """
         longest = zip(parts, rows, dims, strict=True)
         # by the longest slices, so that all workers decide alike
-        if sum(_aligned(max(r) * _row_bytes(p, d)) for p, r, d in longest) + 4096 > SLOT_BYTES:
+        if sum(_aligned(max(r) * row_bytes(p, d)) for p, r, d in longest) + 4096 > SLOT_BYTES:
             return [
                 self._gather_large(kind, p, r, d) for p, r, d in zip(parts, rows, dims, strict=True)
             ]
@@ -258,7 +258,7 @@ class Group:
                 if worker in taken:
                     slices.append(taken[worker][k].view(part.dtype).view(shape))
                 else:
-                    slices.append(torch.zeros(shape, dtype=part.dtype))
+                    slices.append(torch.zeros(shape, dtype=part.dtype, device="cpu"))
             wholes.append(torch.cat(slices, dim).to(part.device))
         return wholes
 
@@ -267,7 +267,7 @@ class Group:
     ) -> torch.Tensor:
         """Gather a tensor that does not fit a slot, piece by piece."""
         local = part.detach().movedim(dim, 0).reshape(-1)
-        row = _row_bytes(part, dim) // part.element_size()
+        row = row_bytes(part, dim) // part.element_size()
         shape = list(part.movedim(dim, 0).shape)
         shape[0] = sum(sizes)
         whole = torch.zeros(shape, dtype=part.dtype, device=part.device).reshape(-1)

@@ -87,6 +87,9 @@ class TcpNetwork:
         self._pace = pace
         self._clock = clock
         self._listener = _listen(listen) if listen is not None else None
+        self.address: Address = ("", 0)  # where it listens; the port is 0 if it does not
+        if self._listener is not None:
+            self.address = self._listener.getsockname()[:2]
         self._hello = structs.replace(hello, port=self.address[1])
         self._attempts = 0
         self._visitors = 0
@@ -112,14 +115,6 @@ class TcpNetwork:
         self._thread.start()
 
     # called by other threads
-
-    @property
-    def address(self) -> Address:
-        """Where it listens; the port is 0 if it does not."""
-        if self._listener is None:
-            return "", 0
-        host, port = self._listener.getsockname()[:2]
-        return host, port
 
     def send(self, peer: int, kind: int, buffers: Sequence[Buffer]) -> None:
         """Queue one frame; see `Network`."""
@@ -148,12 +143,16 @@ class TcpNetwork:
             event = self._events.get(timeout=timeout) if timeout > 0 else self._events.get_nowait()
             while True:
                 if isinstance(event, Exception):
+                    if events:  # first these
+                        self._events.put(event)
+                        break
                     text = f"the network's thread failed: {event!r}. This is a defect of pellucid"
                     raise NetworkError(text) from event
                 events.append(event)
                 event = self._events.get_nowait()
         except queue.Empty:
-            self._count_read(sum(len(e.body) for e in events if isinstance(e, Received)))
+            pass
+        self._count_read(sum(len(e.body) for e in events if isinstance(e, Received)))
         return events
 
     def connect(self, address: Address) -> None:
@@ -249,8 +248,8 @@ class TcpNetwork:
         """Tell what happened on a connection, and watch for what may happen next."""
         for event in events:
             if isinstance(event, Frame):
-                assert connection.peer is not None
-                self._tell(Received(connection.peer, event.kind, event.body))
+                if connection.peer is not None:  # not what comes on a spare connection
+                    self._tell(Received(connection.peer, event.kind, event.body))
             elif isinstance(event, wire.Opened):
                 self._open(connection, event.hello)
             else:

@@ -129,12 +129,14 @@ class BlockInfo(Body, frozen=True, array_like=True):
         elements: of the whole array.
         chunk: elements of one chunk, but for a shorter last one.
         seeder: the box whose first values count.
+        seeded: whether they were taken over: from then on nobody else's do.
     """
 
     fingerprint: Fingerprint
     elements: Annotated[int, Meta(ge=1, le=2**40)]
     chunk: Elements
     seeder: Box
+    seeded: bool = False
 
 
 class View(Body, frozen=True, array_like=True):
@@ -204,6 +206,7 @@ class Heartbeat(Body, frozen=True, array_like=True):
         rate: samples/s it trains on, smoothed.
         samples: that it has trained on.
         reports: what it has done of the current passes.
+        ready: of how many blocks it has the cluster's weights.
     """
 
     box: Box
@@ -217,6 +220,7 @@ class Heartbeat(Body, frozen=True, array_like=True):
     rate: Annotated[float, Meta(ge=0, le=1e12)]
     samples: Count
     reports: Annotated[tuple[PassReport, ...], Meta(max_length=256)] = ()
+    ready: Block = 0
 
 
 class Goodbye(Body, frozen=True, array_like=True):

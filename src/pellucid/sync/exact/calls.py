@@ -24,6 +24,7 @@ from pellucid.sync.exact.aliases import aliased
 from pellucid.sync.exact.gradients import Reducer, stray_leaves
 from pellucid.sync.exact.loader import in_script_thread
 from pellucid.sync.exact.prove import COUNT, TOO_SMALL, Proof, Prover, Saved
+from pellucid.sync.exact.race import is_faster_alone
 from pellucid.sync.exact.region import Join, LeaveShare, Region, inside, is_inside, named_after
 from pellucid.sync.exact.rows import Rows
 from pellucid.sync.exact.tree import leaves_of, map_leaves
@@ -48,6 +49,7 @@ class Calls:
         start: makes sure that all workers run.
         explain: ``explain(slug, text)`` tells the user something once.
         always_split: split also what is too small to gain by it.
+        all_threads: of a worker that would go on alone.
     """
 
     def __init__(
@@ -58,12 +60,13 @@ class Calls:
         explain: Callable[[str, str], None],
         *,
         always_split: bool = False,
+        all_threads: int = 1,
     ) -> None:
         self._group = group
         self.reducer = reducer
         self._start = start
         self._explain = explain
-        self._prover = Prover(group, always_split=always_split)
+        self._prover = Prover(group, always_split=always_split, all_threads=all_threads)
         self._proofs: weakref.WeakKeyDictionary[nn.Module, dict[Any, Proof]] = (
             weakref.WeakKeyDictionary()
         )
@@ -74,6 +77,11 @@ class Calls:
         self.latest_region: Region | None = None
         self._latest_module: weakref.ref[nn.Module] | None = None
         self.latest_way: Way | None = None
+
+    @property
+    def pays(self) -> bool:
+        """Whether the calls that train are split, and gain by it."""
+        return self.trains_split and not is_faster_alone(self._prover.races)
 
     @property
     def latest_module(self) -> nn.Module | None:
@@ -142,8 +150,8 @@ class Calls:
         proofs = self._proofs.setdefault(module, {})
         # a slice of one row tells less about how it lies in memory: it is proven by itself
         few = size[0] if size[0] < 2 * len(self._group.living) else 0
-        modes = (module.training, torch.is_grad_enabled(), torch.is_autocast_enabled("cpu"))
-        kind = (*modes, few, call.kind())
+        casts = (torch.is_autocast_enabled("cpu"), torch.is_autocast_enabled("cuda"))
+        kind = (module.training, torch.is_grad_enabled(), casts, few, call.kind())
         proof = proofs.get((kind, size)) or proofs.get((kind, None))
         if proof is None or proof.is_due():
             fresh = self._prover.prove(call, proof)

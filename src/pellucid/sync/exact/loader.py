@@ -202,33 +202,37 @@ class Loaders:
         self._proven: weakref.WeakKeyDictionary[Any, bool] = weakref.WeakKeyDictionary()
         self.alone = False  # nothing is ever split from now on
 
-    def iterate(self, original: Callable[[Any], Iterator[Any]], loader: Any) -> Iterator[Any]:
+    def iterate(
+        self, original: Callable[[Any], Iterator[Any]], loader: Any, whose: Any = None
+    ) -> Iterator[Any]:
         """What ``iter(loader)`` gives the script.
 
         Args:
             original: ``DataLoader.__iter__``.
-            loader: the script's loader.
+            loader: the script's loader, or one like it that gives some of its batches.
+            whose: the script's loader, if not the same.
         """
+        whose = loader if whose is None else whose
         if not in_script_thread():
             return original(loader)
-        if self.alone and loader not in self._shadows:  # persistent processes are kept
+        if self.alone and whose not in self._shadows:  # persistent processes are kept
             return original(loader)
         self._mode.start()
-        if not _batches_by_index(loader) or loader in self._unsliceable:
+        if not _batches_by_index(loader) or whose in self._unsliceable:
             return original(loader)
-        if not self._collates_by_row(loader):
-            self.give_up(loader, "its collate function does not work row by row")
+        if not self._collates_by_row(whose):
+            self.give_up(whose, "its collate function does not work row by row")
             return original(loader)
         loading = _Loading(self._mode)
-        shadow = self._shadow(loader, loading)
-        drawn_from = generators.held_by(loader.batch_sampler)
+        shadow = self._shadow(loader, whose, loading)
+        drawn_from = generators.held_by(whose.batch_sampler)
         before = generators.states(drawn_from)
-        origin = _Origin(loader, original, before, drawn_from)
+        origin = _Origin(loader, whose, original, before, drawn_from)
         return _Pass(self, origin, loading, original(shadow))
 
-    def _shadow(self, loader: Any, loading: _Loading) -> Any:
-        """A loader like the script's whose sampler cuts out this worker's rows."""
-        shadow = self._shadows.get(loader)
+    def _shadow(self, loader: Any, whose: Any, loading: _Loading) -> Any:
+        """A loader like this one whose sampler cuts out this worker's rows."""
+        shadow = self._shadows.get(whose)
         if shadow is None:
             shadow = copy.copy(loader)
             vars(shadow).update(
@@ -238,11 +242,11 @@ class Loaders:
                 _iterator=None,
             )
             if loader.persistent_workers:
-                self._shadows[loader] = shadow
+                self._shadows[whose] = shadow
         # persistent processes keep their index sampler: it must look up the pass of today
         sampler = vars(shadow).get("batch_sampler")
         if isinstance(sampler, _Sampler):
-            sampler.loading = loading
+            sampler.inner, sampler.loading = loader.batch_sampler, loading
         else:
             vars(shadow)["batch_sampler"] = _Sampler(loader.batch_sampler, loading)
         return shadow
@@ -274,6 +278,7 @@ class _Origin:
     """How a pass began, so that it can be begun again."""
 
     loader: Any
+    whose: Any
     iterate: Callable[[Any], Iterator[Any]]
     before: generators.States
     drawn_from: tuple[Any, ...]
@@ -374,7 +379,7 @@ class _Pass:
     def _fall_back(self, indices: _Indices, fetched: _Fetched) -> Any:
         """From here on, load whole batches; also this one."""
         self._loaders.give_up(
-            self._loader,
+            self._origin.whose,
             "samples draw random numbers or batches are more than their rows, one under the other",
         )
         if self._loader.num_workers == 0:  # fetch this batch again, whole, in this process
@@ -566,7 +571,7 @@ def _rebuild(
         parts = [
             taken[w][place].view(leaf.dtype).view(rows.sizes[w], *leaf.shape[1:]) for w in workers
         ]
-        whole = torch.cat(parts)
+        whole = torch.cat(parts).to(leaf.device)
         return whole.pin_memory() if leaf.is_pinned() else whole
 
     return map_leaves(put_together, value)

@@ -50,11 +50,17 @@ class ExactMode:
         self._all_threads = all_threads
         self._told: set[str] = set()
         self._started = False
+        self._steps = 0  # of optimizers
         self._first_step_ns = 0
         self._mine = group.board.fields[group.index]
         self._reducer = Reducer(group)
         self.calls = Calls(
-            group, self._reducer, self.start, self.explain, always_split=always_split
+            group,
+            self._reducer,
+            self.start,
+            self.explain,
+            always_split=always_split,
+            all_threads=all_threads,
         )
         self.loaders = Loaders(self)
 
@@ -86,12 +92,8 @@ class ExactMode:
     def on_step(self, optimizer: Any, *_: Any) -> None:
         """An optimizer has stepped: for the meters, and to look after the weights."""
         mine = self._mine
-        mine[Field.STEPS] += 1
-        if self._started and not self.calls.alone:
-            if mine[Field.STEPS] % replicas.EVERY_STEPS == 0:
-                replicas.compare(self.group, optimizer)
-            if self._may_stand_down and mine[Field.STEPS] >= alone.AFTER_STEPS:
-                self._stand_down()
+        self.look_after(optimizer)
+        mine[Field.STEPS] = self._steps
         mine[Field.SAMPLES] += self.calls.rows
         now = time.perf_counter_ns()
         if not self._first_step_ns:
@@ -101,17 +103,28 @@ class ExactMode:
             mine[Field.TRAIN_NS] = now - self._first_step_ns
         self.calls.rows = 0
 
+    def look_after(self, optimizer: Any) -> None:
+        """See to it, after a step, that the workers' weights are alike and all are of use."""
+        self._steps += 1
+        if self._started and not self.calls.alone:
+            if self._steps % replicas.EVERY_STEPS == 0:
+                replicas.compare(self.group, optimizer)
+            if self._may_stand_down and self._steps >= alone.AFTER_STEPS:
+                self._stand_down()
+
     def _stand_down(self) -> None:
         """Go on with one worker, if more are of no use."""
-        if self.calls.trains_split:
+        if self.calls.pays:
             self._may_stand_down = False
         elif alone.stand_down(self.group, self._all_threads):
             self.calls.alone = self.loaders.alone = True
+            why = f"nothing of the first {alone.AFTER_STEPS} steps could be split with gain"
+            if self.calls.trains_split:
+                why = "one process with all threads trains this model faster"
             self.explain(
                 "alone",
-                f"nothing of the first {alone.AFTER_STEPS} steps could be split with gain: the "
-                f"other workers stand down, and this one goes on as plain python would, with "
-                f"{self._all_threads} threads (--split always keeps them all)",
+                f"{why}: the other workers stand down, and this one goes on as plain python would, "
+                f"with {self._all_threads} threads (--split always keeps them all)",
             )
 
     def _is_leader(self) -> bool:
@@ -119,18 +132,19 @@ class ExactMode:
 
     def _describe(self) -> None:
         """The line at the start: what was decided."""
-        if not self._is_leader():
-            return
+        if self._is_leader():
+            workers = self._reason or f"{len(self.group.living)} workers"
+            self._tell("plan", ", ".join([workers, "1 box", "exact", *self.division()]))
+
+    def division(self) -> list[str]:
+        """How the latest batch was divided, in words."""
         group, rows = self.group, self.calls.rows
-        parts = [self._reason or f"{len(group.living)} workers", "1 box", "exact"]
-        if rows and self.calls.latest_region is not None:
-            each, rest = divmod(rows, len(group.living))
-            shares = (
-                f"{len(group.living)} x {each}" if not rest else f"slices of {each} or {each + 1}"
-            )
-            parts.append(f"batch {rows} = {shares}")
-            megabytes = self._reducer.latest_bytes / 1e6
-            parts.append(f"all-reduce of {megabytes:.2g} MB a step through shared memory")
-        else:
-            parts.append("nothing is split: every worker does all the work")
-        self._tell("plan", ", ".join(parts))
+        if not rows or self.calls.latest_region is None:
+            return ["nothing is split: every worker does all the work"]
+        each, rest = divmod(rows, len(group.living))
+        shares = f"{len(group.living)} x {each}" if not rest else f"slices of {each} or {each + 1}"
+        megabytes = self._reducer.latest_bytes / 1e6
+        return [
+            f"batch {rows} = {shares}",
+            f"all-reduce of {megabytes:.2g} MB a step through shared memory",
+        ]

@@ -27,6 +27,7 @@ from torch import nn
 
 from pellucid.errors import DivergenceError, StoppedError
 from pellucid.sync.exact import replicas
+from pellucid.sync.exact.race import BACKWARD, COST_SECONDS, GRADIENT_SECONDS, Race
 from pellucid.sync.exact.region import Region, guesses, inside
 from pellucid.sync.exact.rows import Rows
 from pellucid.sync.exact.tree import leaves_of
@@ -41,10 +42,6 @@ SMALL_SECONDS: Final = 2e-3
 # parameters are put back after a trial that changed them, if they are not larger than this
 SAVED_BYTES: Final = 2 << 30
 TIMED_RUNS: Final = 4
-# what a split call costs by itself: two exchanges and the crossings
-COST_SECONDS: Final = 250e-6
-# and what a byte of gradients costs: written once, read by everybody, added
-GRADIENT_SECONDS: Final = 0.2e-9
 # a worker that goes on alone has all the threads, and saves by them part of what splitting saves
 MARGIN: Final = 2
 TOO_SMALL: Final = "it is too small: exchanging its results would take longer than computing them"
@@ -103,12 +100,15 @@ class Prover:
     Args:
         group: the workers, who vote.
         always_split: split also what is too small to gain by it.
+        all_threads: of a worker that would go on alone.
     """
 
-    def __init__(self, group: Group, *, always_split: bool = False) -> None:
+    def __init__(self, group: Group, *, always_split: bool = False, all_threads: int = 1) -> None:
         self._group = group
         self._always_split = always_split
         self._agreed: weakref.WeakSet[nn.Module] = weakref.WeakSet()
+        self._all_threads = all_threads
+        self.races: list[Race] = []  # one a kind of training call
         self._small = False
         self._saving = 0.0
 
@@ -163,6 +163,9 @@ class Prover:
             if outputs is not None:
                 if not self._pays(call.module):
                     return Proof(None, why=TOO_SMALL)
+                if not before and not self._always_split and _trains(call):
+                    region = Region(self._group, rows, way.main_dim, way.reduces)
+                    self._race(call, saved, lambda: call.split(region, way))  # noqa: B023
                 # what counts its calls may do something else later: look more often
                 growth = 2 if any(whole.attributes) else 10
                 checks = before.next_check * growth if before else growth
@@ -212,13 +215,25 @@ class Prover:
         if not self._small:
             return True
         saving, cost = self._saving, COST_SECONDS
-        trained = [p for p in module.parameters() if p.requires_grad]
-        if torch.is_grad_enabled() and trained:
-            saving *= 3  # backward takes about twice forward's time
-            gradients = sum(p.numel() * p.element_size() for p in trained)
+        gradients = _gradient_bytes(module)
+        if torch.is_grad_enabled() and gradients:
+            saving *= BACKWARD
             cost = 2 * COST_SECONDS + gradients * GRADIENT_SECONDS
         taken = self._group.swap("saving", [torch.tensor([saving], dtype=torch.float64)])
         return min(float(parts[0].view(torch.float64)) for parts in taken.values()) > MARGIN * cost
+
+    def _race(self, call: Call, saved: Saved, split: Callable[[], Any]) -> None:
+        """Time a training call both ways; see `Race`. All have run before, and are warm."""
+        times = [self._trial(saved, split).seconds, 0.0]
+        if self._group.index == self._group.living[0]:  # the others wait, and leave it the cores
+            threads = torch.get_num_threads()
+            torch.set_num_threads(self._all_threads)
+            times[1] = min(self._trial(saved, call.whole).seconds for _ in range(2))
+            torch.set_num_threads(threads)
+        taken = self._group.swap("race", [torch.tensor(times, dtype=torch.float64)])
+        found = [parts[0].view(torch.float64).tolist() for parts in taken.values()]
+        splits, alone = (max(each) for each in zip(*found, strict=True))
+        self.races.append(Race(splits, alone, _gradient_bytes(call.module)))
 
     def _trial(self, saved: Saved, run: Callable[[], Any]) -> _Trial:
         """Run from the saved state without side effects, and note what changed."""
@@ -233,6 +248,8 @@ class Prover:
             warnings.simplefilter("ignore")
             began = time.perf_counter()
             output = run()
+            if torch.cuda.is_initialized():  # what was started there is not over yet
+                torch.cuda.synchronize()
             seconds = time.perf_counter() - began
         trial = _Trial(
             output,
@@ -263,6 +280,16 @@ class Prover:
             self._agreed.add(module)
             values = (*module.parameters(), *module.buffers())
             replicas.adopt(self._group, [value for value in values if value.numel()])
+
+
+def _trains(call: Call) -> bool:
+    """Whether a call trains, on the CPU."""
+    on_cpu = all(not leaf.is_cuda for leaf in call.leaves if isinstance(leaf, torch.Tensor))
+    return on_cpu and call.module.training and torch.is_grad_enabled()
+
+
+def _gradient_bytes(module: nn.Module) -> int:
+    return sum(p.numel() * p.element_size() for p in module.parameters() if p.requires_grad)
 
 
 def _ways_of(call: Call, before: Proof | None) -> list[Way]:

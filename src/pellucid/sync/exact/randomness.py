@@ -34,6 +34,11 @@ def _dropout(
     return _masked(region, input, p, dim, inplace)
 
 
+def _torch_dropout(original: Original, input: Any, p: float, train: bool) -> Any:
+    """``torch.dropout``, which has no in-place form."""
+    return _dropout(lambda *args: original(*args[:3]), input, p, train)
+
+
 def _masked(region: Region, input: torch.Tensor, p: float, dim: int, inplace: bool) -> torch.Tensor:
     whole = region.empty_whole(input, dim)
     if input.is_cuda:  # the fused kernel there maps its generator to elements in its own way
@@ -217,6 +222,7 @@ _METHODS = ("normal_", "uniform_", "bernoulli_", "exponential_", "random_", "log
 # (owner, name, handler): handler(original, *args) answers owner.name(*args)
 SEAMS: list[tuple[Any, str, Callable[..., Any]]] = [
     (F, "dropout", _dropout),
+    (torch, "dropout", _torch_dropout),
     *((F, n, _dropout_like) for n in ("dropout1d", "dropout2d", "dropout3d")),
     *((F, n, _dropout_like) for n in ("alpha_dropout", "feature_alpha_dropout")),
     (F, "rrelu", _rrelu),

@@ -60,13 +60,13 @@ def _sums(group: Group, values: Sequence[torch.Tensor]) -> torch.Tensor:
     """A checksum of each value on each worker, shape (values, living workers)."""
     if not values:
         return torch.zeros(0, 1)
-    mine = torch.stack([_checksum(value) for value in values])
+    mine = torch.stack([_checksum(value) for value in values]).cpu()
     taken = group.swap("parameters", [mine])
     return torch.stack([parts[0].view(torch.float64).clone() for parts in taken.values()], 1)
 
 
 def _checksum(value: torch.Tensor) -> torch.Tensor:
     """A number that differs when values do (or stand in another order)."""
-    flat = value.detach().reshape(-1).to("cpu", torch.float64)
-    ramp = torch.linspace(1, 2, flat.numel(), dtype=torch.float64)
+    flat = value.detach().reshape(-1).to(torch.float64)
+    ramp = torch.linspace(1, 2, flat.numel(), dtype=torch.float64, device=flat.device)
     return torch.dot(flat, ramp)

@@ -9,7 +9,7 @@ from typing import Final
 from pellucid.sync.hogwild.locks import Lock
 from pellucid.sync.hogwild.table import Column, Table
 from pellucid.sync.shared.dealer import Lease, Opened, PassKey, Role
-from pellucid.transport.board import Board, Field, State
+from pellucid.transport.board import Board, Field, Flag, State
 
 __all__ = ["BoxDealer"]
 
@@ -50,12 +50,19 @@ class BoxDealer:
         self._rows: dict[PassKey, int] = {}
         self._latest: dict[int, int] = {}  # of each loader, the row of its latest pass
         self._keys: list[PassKey] = []
+        self._finished: int | None = None  # the row of the pass that this worker left last
 
     def open(
         self, key: PassKey, order: bytes, batches: int | None, *, trains: bool = False
     ) -> Opened:
-        """See `Dealer.open`."""
+        """See `Dealer.open`.
+
+        Waits for the leader, too, if that is just about to leave the pass that this worker has
+        left: the weights that it evaluates and saves shall be those of the end of the pass.
+        """
         began = self._now()
+        while self._leader_is_leaving() and not self._is_late(began):
+            self._pause()
         while True:
             with self._lock:
                 row = self._row(key)
@@ -116,11 +123,15 @@ class BoxDealer:
                     row = self._table.row(number)
                     row[Column.OVER] = 1
                     self._table.drop_order(row)
+                    self._finished = number
                     return None
             self._pause()
 
-    def close(self, key: PassKey, undone: list[Lease]) -> None:  # noqa: ARG002
+    def close(self, key: PassKey, undone: list[Lease]) -> None:
         """See `Dealer.close`."""
+        row = self._known(key)
+        if row[Column.LEADER] == self._index + 1:
+            row[Column.LEADER] = 0
         if not undone:
             return
         with self._lock:
@@ -177,6 +188,8 @@ class BoxDealer:
         role = _ROLES[row[Column.ROLE]]
         if role is Role.TRAIN and not self._has_more(self._rows[key]):
             return Opened(Role.SPENT)
+        if role is not Role.WHOLE and self._board.flags[Flag.LEADER] == self._index:
+            row[Column.LEADER] = self._index + 1
         return Opened(role, self._table.order(row))
 
     def _has_more(self, number: int) -> bool:
@@ -207,6 +220,12 @@ class BoxDealer:
         self._table.hold(self._index, number, batch)
         self._table.drop(worker, number, batch)
         return Lease(self._keys[number], batch)
+
+    def _leader_is_leaving(self) -> bool:
+        if self._finished is None:
+            return False
+        leader = self._table.row(self._finished)[Column.LEADER] - 1
+        return leader not in (-1, self._index) and not self._is_dead(leader)
 
     def _is_late(self, began: float) -> bool:
         """Whether this worker has waited too long since."""

@@ -48,6 +48,7 @@ class Column(IntEnum):
     ORDER_AT = 8
     ORDER_BYTES = 9
     OVER = 10  # not 0: all batches are done, and the order is dropped
+    LEADER = 11  # the leader's index and 1 more, while it is in this pass
 
 
 class Table:

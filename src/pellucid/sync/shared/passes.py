@@ -347,9 +347,10 @@ class Pass:
                 dealer.decide(self.key, trains=False)
             else:
                 dealer.undecided(self.key)
-        dealer.close(self.key, self.source.undone if self.source else [])
+        undone = self.source.undone if self.source else []
         self.source = None
         self._passes.left(self)
+        dealer.close(self.key, undone)
 
     def _have_done(self) -> None:
         if self._lease is not None:

@@ -130,6 +130,7 @@ class IndexedSource:
         self._take = take
         self._done = done
         self._noted: collections.deque[Lease] = collections.deque()
+        self._given: list[Any] = []  # batches of indices, from the beginning of the pass on
         shadow.batch_sampler.leased = self._leased
         self._batches: Iterator[Any] | None = iterate(shadow)
 
@@ -157,12 +158,14 @@ class IndexedSource:
         return lease, _fetch(self._shadow, indices)
 
     def _leased(self) -> Iterator[Any]:
+        yield from list(self._given)  # whoever divides the batches may have to begin again
         while (lease := self._take()) is not None:
             indices = self._orders(lease.key).batch(lease.index)
             if indices is None:  # beyond the end, of a sampler that does not know its length
                 self._done(lease)
                 return
             self._noted.append(lease)
+            self._given.append(indices)
             yield indices
 
 

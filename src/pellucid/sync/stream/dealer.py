@@ -5,17 +5,28 @@ Every box finds out by itself which of its loaders train (see [Note: passes]). W
 pass, it takes the batches that the steward deals it, as long as they come in order, which they do
 for the first box; so what it trains on before it knows counts. A late box tries on weights that
 nobody will see, and what it takes out of order it gives back.
+
+[Note: the end of a pass]
+Nobody waits for a batch that somebody else is training on, with one exception: the script of the
+leader is about to evaluate or to save, and may be about to end. It waits until all batches of the
+pass are done, and takes over those of boxes that die meanwhile; but no longer than a small part of
+the time the pass took. So does each box's first worker for the others of its box.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from pellucid.sync.shared.dealer import Lease, Opened, PassKey, Role
 from pellucid.sync.stream.engine import Engine
+from pellucid.sync.stream.node import WAIT, Node, Wait
 from pellucid.sync.stream.node import Lease as NodeLease
 
 __all__ = ["BoxPasses", "ClusterDealer"]
+
+LEAST_SECONDS: Final = 2.0  # to wait at the end of a pass, at most, ...
+SHARE: Final = 0.1  # ... and this share of the time it took
 
 
 class BoxPasses:
@@ -24,11 +35,13 @@ class BoxPasses:
     Attributes:
         nature: what each loader's passes are, once one worker has found out.
         within: workers that are in a pass; the node is out of it when all are.
+        dealers: of all workers.
     """
 
     def __init__(self) -> None:
         self.nature: dict[int, Role] = {}
         self.within: dict[PassKey, set[int]] = {}
+        self.dealers: list[ClusterDealer] = []
 
 
 class ClusterDealer:
@@ -39,15 +52,25 @@ class ClusterDealer:
         worker: whose it is.
         box: what all dealers of the box share.
         on_take: called whenever the script is about to get a batch.
+        leads: of a box's first worker: whether its box leads.
     """
 
     def __init__(
-        self, engine: Engine, worker: int, box: BoxPasses, on_take: Callable[[], None]
+        self,
+        engine: Engine,
+        worker: int,
+        box: BoxPasses,
+        on_take: Callable[[], object],
+        *,
+        leads: Callable[[], bool] | None = None,
     ) -> None:
         self._engine = engine
         self._worker = worker
         self._box = box
         self._on_take = on_take
+        self._leads = leads
+        self._opened: dict[PassKey, float] = {}  # when
+        box.dealers.append(self)
         self._nature = box.nature
         self._held: set[Lease] = set()
         self._trial: _Trial | None = None
@@ -62,7 +85,12 @@ class ClusterDealer:
         nature = Role.TRAIN if trains else self._nature.get(key.loader, Role.TRY)
         if nature is Role.WHOLE:
             return Opened(Role.WHOLE)
-        agreed = self._engine.ask(lambda node, _: node.open_pass(key, order, batches))
+
+        def question(node: Node, now: float) -> bytes | Wait:
+            self._opened[key] = now
+            return node.open_pass(key, order, batches)
+
+        agreed = self._engine.ask(question)
         with self._engine.node() as node:
             spent = node.spent(key)
             if not spent:
@@ -106,8 +134,31 @@ class ClusterDealer:
                 node.done(_of_node(lease))
 
     def finish(self, key: PassKey) -> Lease | None:
-        """See `Dealer.finish`: takes what the dead have left, but waits for nobody who lives."""
-        return self._next(key)
+        """See `Dealer.finish` and [Note: the end of a pass]."""
+        until: float | None = None
+
+        def question(node: Node, now: float) -> NodeLease | Wait | None:
+            nonlocal until
+            dealt = node.take(key, now)
+            if dealt is not None:
+                return dealt
+            if until is None:
+                until = now + LEAST_SECONDS + SHARE * (now - self._opened.get(key, now))
+            if now >= until or not self._waits(node, key):
+                return None
+            node.ask_again(key)
+            return WAIT
+
+        return self._received(self._engine.ask(question))
+
+    def _waits(self, node: Node, key: PassKey) -> bool:
+        """Whether others still have batches of a pass that this worker's script is to wait for."""
+        if self._leads is None:
+            return False
+        others = (dealer for dealer in self._box.dealers if dealer is not self)
+        if any(lease.key == key for dealer in others for lease in dealer._held):
+            return True
+        return self._leads() and node.outstanding(key) > 0
 
     def close(self, key: PassKey, undone: list[Lease]) -> None:
         """See `Dealer.close`."""
@@ -118,6 +169,7 @@ class ClusterDealer:
             node.give_back(_of_node(lease) for lease in back)
             within = self._box.within.get(key, set())
             within.discard(self._worker)
+            self._opened.pop(key, None)
             if not within:
                 node.close(key)
 
@@ -144,7 +196,9 @@ class ClusterDealer:
         return known
 
     def _next(self, key: PassKey) -> Lease | None:
-        dealt = self._engine.ask(lambda node, now: node.take(key, now))
+        return self._received(self._engine.ask(lambda node, now: node.take(key, now)))
+
+    def _received(self, dealt: NodeLease | None) -> Lease | None:
         if dealt is None:
             return None
         lease = Lease(PassKey(*dealt.key), dealt.index)

@@ -44,6 +44,7 @@ class NodeSettings:
         codec: how deltas and answers are encoded: int8, bf16 or fp32.
         credit: chunks in flight to one box.
         cycle: seconds between two exchanges of a chunk, at least.
+        share: of a processor's time that the exchange may take; see `Node.pace`.
         idle: the same where the last one brought nothing new.
         retry: seconds after which a question of the protocol is asked again.
         resend: seconds after which an unanswered delta is sent again to a box that is still
@@ -58,6 +59,7 @@ class NodeSettings:
     codec: str = "int8"
     credit: int = 4
     cycle: float = 0.1
+    share: float = 0.03
     idle: float = 0.5
     retry: float = 1.0
     resend: float = 30.0
@@ -146,7 +148,7 @@ class Desk:
         return rates
 
     def stride(self, power: float) -> float:
-        """How many times as long the steps of all boxes should be; see docs/design/0006-stream.md.
+        """How many times as long the steps of all boxes should be; see docs/design/0007-stream.md.
 
         The effective number of boxes, ``(sum of rates)**2 / sum of rates**2``, to a power.
         """

@@ -10,7 +10,7 @@ import functools
 import hashlib
 import mmap
 from collections.abc import Iterable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 import numpy as np
@@ -22,9 +22,9 @@ from pellucid.params.memory import WEIGHTS_BYTES
 from pellucid.sync.stream.blocks import ChunkKind
 from pellucid.sync.stream.engine import Engine
 from pellucid.sync.stream.mirror import Mirror
-from pellucid.sync.stream.node import WAIT
+from pellucid.sync.stream.node import WAIT, Node, Wait
 
-__all__ = ["ArrayFacts", "BlockFacts", "BoxExchange", "Exchange", "describe"]
+__all__ = ["ArrayFacts", "BlockFacts", "BoxExchange", "Exchange", "Stretch", "describe"]
 
 
 class ArrayFacts(msgspec.Struct, frozen=True):
@@ -46,6 +46,11 @@ class ArrayFacts(msgspec.Struct, frozen=True):
     chunk: int
     trained: list[bool]
 
+    def chunk_of(self, block: str, index: int) -> Stretch:
+        """Where a chunk lies."""
+        start = index * self.chunk
+        return Stretch(block, self.number, start, min(start + self.chunk, self.elements))
+
 
 class BlockFacts(msgspec.Struct, frozen=True):
     """What there is to know of a block of weights, to exchange it."""
@@ -53,6 +58,15 @@ class BlockFacts(msgspec.Struct, frozen=True):
     name: str
     fingerprint: str
     arrays: list[ArrayFacts]
+
+
+class Stretch(NamedTuple):
+    """Neighbouring elements of an array of a block."""
+
+    block: str
+    number: int
+    start: int
+    stop: int
 
 
 def describe(name: str, layout: Layout, start: int) -> BlockFacts:
@@ -80,11 +94,11 @@ class Exchange(Protocol):
     def add(self, facts: BlockFacts) -> None:
         """Exchange a block from now on; waits until it holds the cluster's weights."""
 
-    def correct(self, blocks: Iterable[str] | None = None) -> None:
+    def correct(self, blocks: Iterable[str] | None = None) -> object:
         """Bring what others have done into these blocks, or into all."""
 
-    def amplify(self, blocks: Iterable[str], gain: float) -> None:
-        """Let deltas of these blocks count N**gain times their share."""
+    def stride(self) -> float:
+        """How many times as long an optimizer's step should be, for so many boxes."""
 
 
 class BoxExchange:
@@ -93,10 +107,12 @@ class BoxExchange:
     Args:
         engine: of the box.
         fd: the box's memory.
+        scales: whether steps are as many times as long as there are boxes.
     """
 
-    def __init__(self, engine: Engine, fd: int) -> None:
+    def __init__(self, engine: Engine, fd: int, *, scales: bool = True) -> None:
         self._engine = engine
+        self._scales = scales
         self._map = mmap.mmap(fd, WEIGHTS_BYTES)
         self._blocks: dict[str, list[_Exchanged]] = {}
 
@@ -111,21 +127,23 @@ class BoxExchange:
             text = f"{facts.name}/{one.facts.number}/{facts.fingerprint}"
             one.join(self._engine, hashlib.sha256(text.encode()).hexdigest())
 
-    def correct(self, blocks: Iterable[str] | None = None) -> None:
-        """See `Exchange.correct`."""
+    def correct(self, blocks: Iterable[str] | None = None) -> list[Stretch]:
+        """See `Exchange.correct`; returns what has changed."""
+        changed = []
         for name in list(self._blocks) if blocks is None else blocks:
             for one in self._blocks[name]:
                 with self._engine.node() as node:
                     if one.id is not None:
-                        one.mirror.correct(functools.partial(node.correct, one.id))
+                        corrected = one.mirror.correct(functools.partial(node.correct, one.id))
+                        changed += [one.facts.chunk_of(name, chunk) for _, chunk in corrected]
+        return changed
 
-    def amplify(self, blocks: Iterable[str], gain: float) -> None:
-        """See `Exchange.amplify`."""
+    def stride(self) -> float:
+        """See `Exchange.stride`."""
+        if not self._scales:
+            return 1.0
         with self._engine.node() as node:
-            for name in blocks:
-                for one in self._blocks[name]:
-                    if one.id is not None:
-                        node.amplify(one.id, gain)
+            return node.stride()
 
     def weights(self, block: str) -> dict[int, NDArray[np.float32]]:
         """The cluster's weights of a block as they are known here, by number of the array."""
@@ -150,17 +168,19 @@ class _Exchanged:
 
     def join(self, engine: Engine, fingerprint: str) -> None:
         """Take part with it, unless it does, and wait for the cluster's weights."""
-        engine.ask(lambda node, _: node.next_block(fingerprint))
-        with engine.node() as node:
-            if self.id is None:
-                id_ = node.next_block(fingerprint)
-                assert id_ is not WAIT  # it has answered once, and views do not go away
-                kinds = [
-                    ChunkKind.TRAINED if trained else ChunkKind.AVERAGED
-                    for trained in self.facts.trained
-                ]
-                node.add_block(id_, fingerprint, self.mirror.values, self.facts.chunk, kinds)
-                self.id = id_
-            id_ = self.id
+        id_ = engine.ask(lambda node, now: self._enter(node, fingerprint, now))
         if engine.ask(lambda node, _: node.ready(id_) or WAIT):
             self.mirror.adopt()
+
+    def _enter(self, node: Node, fingerprint: str, now: float) -> int | Wait:
+        if self.id is None:
+            number = node.next_block(fingerprint, now)
+            if number is WAIT:
+                return WAIT
+            kinds = [
+                ChunkKind.TRAINED if trained else ChunkKind.AVERAGED
+                for trained in self.facts.trained
+            ]
+            node.add_block(number, fingerprint, self.mirror.values, self.facts.chunk, kinds)
+            self.id = number
+        return self.id

@@ -8,12 +8,15 @@ are applied the copy is brought up to date, afterwards what they changed is adde
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 __all__ = ["Mirror"]
+
+T = TypeVar("T")
 
 
 class Mirror:
@@ -37,17 +40,20 @@ class Mirror:
             self._array.copy_(torch.from_numpy(self.values))
 
     @torch.no_grad()
-    def correct(self, correct: Callable[[], object]) -> None:
+    def correct(self, correct: Callable[[], T]) -> T:
         """Apply corrections.
 
         Args:
             correct: applies them to the values.
+
+        Returns:
+            What it returned.
         """
         if self._direct:
-            correct()
-            return
+            return correct()
         now = torch.from_numpy(self.values)
         now.copy_(self._array)
         before = now.clone()
-        correct()
+        corrected = correct()
         self._array += (now - before).to(self._array)
+        return corrected

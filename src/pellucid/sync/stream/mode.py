@@ -34,7 +34,14 @@ from pellucid.wire.messages import KINDS
 from pellucid.wire.owner import Outer
 from pellucid.wire.session import Hello
 
-__all__ = ["FirstWorkersMode", "OtherWorkersMode", "Surroundings"]
+__all__ = [
+    "FirstWorkersMode",
+    "OtherWorkersMode",
+    "StreamMode",
+    "Surroundings",
+    "make_engine",
+    "plan",
+]
 
 OUTER_MOMENTUM: Final = 0.5  # of delayed Nesterov, where the user asks for it
 OUTER_RATE: Final = 0.7
@@ -72,22 +79,25 @@ class Surroundings:
     reason: str = ""
 
 
-class _StreamMode(AsynchronousMode):
-    """What the modes of first and other workers have in common.
+class StreamMode(AsynchronousMode):
+    """What the modes of all workers have in common.
 
     Args:
         around: what is around this worker.
         dealer: deals out batches.
         weights: keeps the weights together.
+        alike: whether all workers of the box draw the same random numbers.
     """
 
-    def __init__(self, around: Surroundings, dealer: Dealer, weights: Weights) -> None:
+    def __init__(
+        self, around: Surroundings, dealer: Dealer, weights: Weights, *, alike: bool = False
+    ) -> None:
         self._around = around
         # as plain integers: they are looked at at every step
         self._mine = around.board.row(around.index)
         self._flags = around.board.row(around.board.workers)
         self._begun = False
-        number = around.cluster.here.box * WORKERS + around.index
+        number = around.cluster.here.box * WORKERS + (0 if alike else around.index)
         part = Part(number, around.seed, self._leads, self._begin, around.tell, around.frames)
         super().__init__(part, dealer, weights)
 
@@ -118,7 +128,7 @@ class _StreamMode(AsynchronousMode):
         _look_up(self._flags)
 
 
-class OtherWorkersMode(_StreamMode):
+class OtherWorkersMode(StreamMode):
     """The stream mode of a worker that is not its box's first.
 
     Args:
@@ -134,7 +144,7 @@ class OtherWorkersMode(_StreamMode):
         super().__init__(around, RelayedDealer(caller, weights.before_batch), weights)
 
 
-class FirstWorkersMode(_StreamMode):
+class FirstWorkersMode(StreamMode):
     """The stream mode of a box's first worker.
 
     Args:
@@ -148,13 +158,14 @@ class FirstWorkersMode(_StreamMode):
         self, around: Surroundings, lines: Sequence[int], *, hello: Hello, secret: str
     ) -> None:
         cluster = around.cluster
-        self._engine = engine = _make_engine(around, hello, secret)
+        self._engine = engine = make_engine(around, hello, secret)
         self._led = cluster.here.box == 0
-        exchange = BoxExchange(engine, around.weights_fd)
+        exchange = BoxExchange(engine, around.weights_fd, scales=cluster.scale_lr)
         settling = Settling(engine, exchange, around.tell)
         weights = ClusterWeights(around.weights_fd, 0, self._leads, exchange, settling)
         passes = BoxPasses()
-        super().__init__(around, ClusterDealer(engine, 0, passes, weights.before_batch), weights)
+        dealer = ClusterDealer(engine, 0, passes, weights.before_batch, leads=self._leads)
+        super().__init__(around, dealer, weights)
         engine.start()
         for worker, line in enumerate(lines, 1):
             serve(line, ClusterDealer(engine, worker, passes, exchange.correct), exchange)
@@ -173,22 +184,34 @@ class FirstWorkersMode(_StreamMode):
             return
         super()._begin()
         self._flags[Flag.GO] = 1
-        cluster = self._around.cluster
-        flow = f"weights flow as {CODECS[cluster.codec]} in the background"
-        parts = [
-            self._around.reason,
-            f"box {cluster.here.box}",
-            "stream",
-            "batches are dealt out one by one",
-            flow if cluster.encrypt else flow + ", unencrypted",
-        ]
-        self.part.tell("plan", ", ".join(part for part in parts if part))
+        self.part.tell("plan", plan(self._around))
 
     def _look_up(self) -> None:
         super()._look_up()
         if not self._led and self._leads():
             self._led = True
             self._around.on_lead()
+
+
+def plan(around: Surroundings, division: Sequence[str] = ()) -> str:
+    """The line at the start.
+
+    Args:
+        around: what is around the first worker.
+        division: how each batch is divided within the box, if it is.
+    """
+    cluster = around.cluster
+    flow = f"weights flow as {CODECS[cluster.codec]} in the background"
+    parts = [
+        around.reason,
+        f"box {cluster.here.box}",
+        "stream",
+        "batches are dealt out one by one",
+        *division,
+        *(["steps are as many times as long as there are boxes"] if cluster.scale_lr else []),
+        flow if cluster.encrypt else flow + ", unencrypted",
+    ]
+    return ", ".join(part for part in parts if part)
 
 
 def _look_up(flags: memoryview) -> None:
@@ -199,7 +222,23 @@ def _look_up(flags: memoryview) -> None:
         raise SystemExit(0)
 
 
-def _make_engine(around: Surroundings, hello: Hello, secret: str) -> Engine:
+def make_engine(
+    around: Surroundings,
+    hello: Hello,
+    secret: str,
+    *,
+    alike: bool = False,
+    waits: Callable[[], None] = lambda: None,
+) -> Engine:
+    """The engine of a box, for its first worker.
+
+    Args:
+        around: what is around this worker.
+        hello: what this box says of itself.
+        secret: of the run.
+        alike: whether all workers of the box train on the same samples.
+        waits: called now and then while this worker waits for other boxes.
+    """
     cluster, here = around.cluster, around.cluster.here
     timing = Timing(cluster.heartbeat, cluster.suspect_after, cluster.lost_after)
     outer = Outer(OUTER_MOMENTUM, OUTER_RATE) if cluster.nesterov else Outer()
@@ -215,8 +254,13 @@ def _make_engine(around: Surroundings, hello: Hello, secret: str) -> Engine:
         listen=socket.socket(fileno=cluster.data_fd),
     )
     peers = [(peer.box, (peer.data.host, peer.data.port)) for peer in cluster.peers]
-    samples = around.board.fields[:, Field.SAMPLES]
+    samples = around.board.fields[: 1 if alike else None, Field.SAMPLES]
     flags = around.board.row(around.board.workers)
+
+    def look_up() -> None:
+        _look_up(flags)
+        waits()
+
     return Engine(
         node,
         network,
@@ -224,5 +268,5 @@ def _make_engine(around: Surroundings, hello: Hello, secret: str) -> Engine:
         around.tell,
         samples=lambda: int(samples.sum()),
         leave=lambda: bool(flags[Flag.LEAVE]),
-        look_up=lambda: _look_up(flags),
+        look_up=look_up,
     )

@@ -32,6 +32,7 @@ from pellucid.sync.stream.owning import Owning
 from pellucid.sync.stream.passes import WAIT, Passes, Steward, Wait
 from pellucid.sync.stream.pushing import Pushing
 from pellucid.sync.stream.status import BoxStatus, Status
+from pellucid.wire.contributor import SEED
 from pellucid.wire.messages import (
     NEVER,
     Ask,
@@ -79,6 +80,7 @@ class Node:
         self._pushing = Pushing(self._desk, self._blocks, self._owning)
         self._passes = Passes(self._desk)
         self._steward = Steward(self._desk, self._passes)
+        self._sought: dict[str, float] = {}  # blocks not listed yet, since when
         self._samples = 0
         self._measured = (0, 0.0)  # samples and time at the latest measurement of the rate
         self._beaten = float("-inf")
@@ -162,6 +164,15 @@ class Node:
         self._bytes_out += sum(memoryview(message.payload).nbytes for _, message in out)
         return out
 
+    def pace(self, spent: float, elapsed: float) -> None:
+        """Keep the cost of the exchange at its share, by exchanging chunks more or less often.
+
+        Args:
+            spent: seconds of a processor that the driver spent on the exchange lately.
+            elapsed: the seconds since it said that before.
+        """
+        self._pushing.pace(spent, elapsed)
+
     def notes(self) -> list[Note]:
         """What the user wants to know, since the last call."""
         return self._desk.notes()
@@ -208,7 +219,7 @@ class Node:
         if self._desk.view is not None:
             self._follow(self._desk.view, self._desk.view)
 
-    def next_block(self, fingerprint: str) -> int | Wait:
+    def next_block(self, fingerprint: str, now: float) -> int | Wait:
         """The number under which to add a block; call again after `WAIT`.
 
         A box that came late may never train models that others have trained: it keeps a place for
@@ -216,16 +227,20 @@ class Node:
 
         Args:
             fingerprint: of its layout.
+            now: seconds.
         """
         view = self._desk.view
         if view is None or self._desk.me is None:
             return WAIT
-        if any(info.fingerprint == fingerprint for info in view.blocks[len(self._blocks) :]):
-            for info in view.blocks[len(self._blocks) :]:
-                if info.fingerprint == fingerprint:
-                    break
-                place = np.zeros(info.elements, np.float32)
-                self.add_block(len(self._blocks), info.fingerprint, place, info.chunk)
+        listed = view.blocks[len(self._blocks) :]
+        wanted = [info.fingerprint for info in listed]
+        if listed and fingerprint not in wanted:
+            # others are ahead: this one will be listed soon, or the model is another
+            since = self._sought.setdefault(fingerprint, now)
+            return WAIT if now - since < self._desk.settings.timing.suspected else len(self._blocks)
+        for info in listed[: wanted.index(fingerprint)] if listed else ():
+            place = np.zeros(info.elements, np.float32)
+            self.add_block(len(self._blocks), info.fingerprint, place, info.chunk)
         return len(self._blocks)
 
     def ready(self, block_id: int) -> bool:
@@ -256,20 +271,26 @@ class Node:
         as they come and go.
 
         Args:
-            power: of N; see docs/design/0006-stream.md for which optimizer takes which.
+            power: of N; see docs/design/0007-stream.md for which optimizer takes which.
         """
         return self._desk.stride(power)
 
-    def correct(self, block_id: int | None = None) -> None:
+    def correct(self, block_id: int | None = None) -> list[tuple[int, int]]:
         """Bring others' progress into the script's weights; by the training thread, at a step.
 
         Args:
             block_id: which block; all without it.
+
+        Returns:
+            The chunks that have changed, as pairs of the block's number and the chunk's index.
         """
-        for block in self._blocks.values():
-            if block_id is None or block.id == block_id:
-                for chunk in block.chunks:
-                    chunk.correct()
+        return [
+            (block.id, at)
+            for block in self._blocks.values()
+            if block_id is None or block.id == block_id
+            for at, chunk in enumerate(block.chunks)
+            if chunk.correct()
+        ]
 
     def weights(self, block_id: int) -> Values:
         """The cluster's weights as this box knows them, a copy: G, without our untold rest."""
@@ -322,6 +343,14 @@ class Node:
         """Batches that were taken and will not be trained on here: others may have them."""
         self._passes.give_back(leases)
 
+    def ask_again(self, key: PassKey) -> None:
+        """A pass that was used up may be so no longer: somebody died."""
+        self._passes.ask_again(key)
+
+    def outstanding(self, key: PassKey) -> int:
+        """Batches of a pass that are dealt and not known to be done; the steward knows, else 0."""
+        return self._steward.outstanding(key)
+
     def spent(self, key: PassKey) -> bool:
         """Whether an opened pass is used up, as it is for a box that comes late."""
         return self._passes.spent(key)
@@ -334,6 +363,7 @@ class Node:
             batches: how many there were, if it came to its end and that was not known before.
         """
         self._passes.close(key, batches)
+        self._beaten = float("-inf")  # what we have done is to be known soon
 
     def progress(self, key: PassKey) -> int:
         """Batches of the loader begun so far by all boxes, in all passes."""
@@ -496,7 +526,16 @@ class Node:
             rate=self._desk.rate,
             samples=self._samples,
             reports=self._passes.reports(),
+            ready=self._ready_blocks(),
         )
+
+    def _ready_blocks(self) -> int:
+        count = 0
+        for block in self._blocks.values():
+            if not self._fits(block) or any(chunk.version <= SEED for chunk in block.chunks):
+                break
+            count += 1
+        return count
 
     def _beat(self, peer: int, now: float) -> None:
         self._desk.send(peer, self._own_beat(now))
@@ -552,7 +591,7 @@ class Node:
         for box in sorted(new.keys() - old.keys()):
             self._desk.note("joined", box, f"box {box} takes part")
         for box in sorted(old.keys() - new.keys()):
-            leaving = old[box].leaving
+            leaving = old[box].leaving or self._desk.membership.said_goodbye(box)
             text = (
                 f"box {box} has left" if leaving else f"box {box} is dead: nothing is heard of it"
             )

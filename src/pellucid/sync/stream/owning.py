@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pellucid.errors import RemoteProtocolError
 from pellucid.sync.stream.blocks import Block
 from pellucid.sync.stream.desk import Desk
-from pellucid.wire.contributor import Weights
+from pellucid.wire.contributor import SEED, Weights
 from pellucid.wire.messages import (
     CODECS,
     FP32,
@@ -138,7 +138,8 @@ class Owning:
         """All have told: take the newest."""
         version, box = takeover.best
         block = self._blocks[number]
-        if version == NEVER:  # nobody has seeded it yet
+        if version <= (NEVER if not self._desk.view.blocks[number].seeded else SEED):  # type: ignore[union-attr]
+            # nobody has seeded it yet, or who has its weights is away
             if now - takeover.asked >= self._desk.settings.retry:
                 self._begin(block, chunk)
                 self._takeovers[number, chunk].asked = now - self._desk.settings.retry

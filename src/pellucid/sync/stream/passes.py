@@ -143,6 +143,10 @@ class Passes:
             self._at(lease.key).begun.discard(lease.index)
             self._returned.append(lease)
 
+    def ask_again(self, key: PassKey) -> None:
+        """Look again whether a pass is used up."""
+        self._own[key].used_up = False
+
     def spent(self, key: PassKey) -> bool:
         """Whether a pass that we have opened holds nothing for us."""
         one = self._own[key]
@@ -216,7 +220,7 @@ class Passes:
         self._returned = self._returned[len(request.returned) :]
         if request.ended is not None:
             self._ended.pop(request.key, None)
-        one = self._own[grant.key]
+        one = self._at(grant.key)  # it may be a pass long over
         leases = [Lease(*lease) for lease in grant.leases]
         if one.closed:
             self._returned += leases
@@ -337,6 +341,14 @@ class Steward:
             self._last_ask = now
             for box in self._asked:
                 self._desk.send(box, Ask(view.id))
+
+    def outstanding(self, key: PassKey) -> int:
+        """Batches dealt and not known to be done; 0 if another box keeps the books."""
+        if self._queue is None:
+            return 0
+        for report in self._passes.reports():
+            self._queue.report(report)
+        return self._queue.outstanding(key)
 
     def heard(self, boot: int, reports: Iterable[PassReport]) -> None:
         """What a box had done, as of now; remembered even if this box is not the steward."""

@@ -10,6 +10,7 @@ import heapq
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from pellucid.errors import RemoteProtocolError
 from pellucid.sync.stream.blocks import Block
@@ -20,7 +21,8 @@ from pellucid.wire.messages import CODECS, FP32, NEVER, Push, Refusal, Reply, Vi
 
 __all__ = ["Pushing"]
 
-RESIDUE_ROUNDS: int = 2  # what a lossy codec leaves after so many: less than 1/10000 of the delta
+SLOWEST: Final = 60.0  # seconds; a cycle is never made longer than that
+RESIDUE_ROUNDS: Final = 2  # what a lossy codec leaves after so many: less than 1/10000 of the delta
 
 
 @dataclass
@@ -70,6 +72,7 @@ class Pushing:
         self._goal: int | None = None
         self.behind = 0.0  # versions accepted by owners between two answers, smoothed
         self.cycle = 0.0  # seconds between two answers of a chunk, smoothed
+        self.pause = desk.settings.cycle  # seconds between two exchanges of a chunk, at least
         self._answered: dict[tuple[int, int], float] = {}
 
     # --- rotation
@@ -203,7 +206,7 @@ class Pushing:
 
     def _finish(self, flight: _Flight, *, moved: bool) -> None:
         settings = self._desk.settings
-        pause = settings.cycle if moved else settings.idle
+        pause = self.pause if moved else max(self.pause, settings.idle)
         if flight.settling == self._settling and self._goal is not None:
             flight.turn.rounds += 1
             pause = 0.0 if flight.turn.rounds < self._goal else pause
@@ -218,6 +221,12 @@ class Pushing:
         if key in self._answered:
             self.cycle += 0.05 * (now - self._answered[key] - self.cycle)
         self._answered[key] = now
+
+    def pace(self, spent: float, elapsed: float) -> None:
+        """Exchange more or less often, by what it cost of late; see `Node.pace`."""
+        settings = self._desk.settings
+        wanted = max(self.cycle, self.pause) * spent / (elapsed * settings.share)
+        self.pause += 0.5 * (min(max(wanted, settings.cycle), SLOWEST) - self.pause)
 
     # --- settling
 

@@ -38,6 +38,10 @@ class Caller:
     def __init__(self, fd: int) -> None:
         self._socket = socket.socket(fileno=fd)
 
+    def close(self) -> None:
+        """Ask no more."""
+        self._socket.close()
+
     def call(self, name: str, *values: Any) -> Any:
         """Ask the first worker.
 
@@ -89,19 +93,19 @@ class RelayedDealer:
     def take(self, key: PassKey) -> Lease | None:
         """See `Dealer.take`."""
         self._on_take()
-        return _answered(self._call("take", key))
+        return answered(self._call("take", key))
 
     def done(self, lease: Lease) -> None:
         """See `Dealer.done`."""
-        self._call("done", _packed(lease))
+        self._call("done", packed(lease))
 
     def finish(self, key: PassKey) -> Lease | None:
         """See `Dealer.finish`."""
-        return _answered(self._call("finish", key))
+        return answered(self._call("finish", key))
 
     def close(self, key: PassKey, undone: list[Lease]) -> None:
         """See `Dealer.close`."""
-        self._call("close", key, [_packed(lease) for lease in undone])
+        self._call("close", key, [packed(lease) for lease in undone])
 
     def progress(self, key: PassKey) -> int:
         """See `Dealer.progress`."""
@@ -125,9 +129,9 @@ class RelayedExchange:
     def correct(self, blocks: Iterable[str] | None = None) -> None:
         """Nothing: it happens in the first worker whenever this one takes a batch."""
 
-    def amplify(self, blocks: Iterable[str], gain: float) -> None:
-        """See `Exchange.amplify`."""
-        self._call("amplify", list(blocks), gain)
+    def stride(self) -> float:
+        """See `Exchange.stride`."""
+        return float(self._call("stride"))
 
 
 def serve(fd: int, dealer: ClusterDealer, exchange: BoxExchange) -> threading.Thread:
@@ -183,16 +187,16 @@ class _Desk:
         self._dealer.undecided(PassKey(*key))
 
     def _take(self, key: list[int]) -> _Packed | None:
-        return _packed(self._dealer.take(PassKey(*key)))
+        return packed(self._dealer.take(PassKey(*key)))
 
     def _done(self, lease: _Packed) -> None:
-        self._dealer.done(_unpacked(lease))
+        self._dealer.done(unpacked(lease))
 
     def _finish(self, key: list[int]) -> _Packed | None:
-        return _packed(self._dealer.finish(PassKey(*key)))
+        return packed(self._dealer.finish(PassKey(*key)))
 
     def _close(self, key: list[int], undone: list[_Packed]) -> None:
-        self._dealer.close(PassKey(*key), [_unpacked(lease) for lease in undone])
+        self._dealer.close(PassKey(*key), [unpacked(lease) for lease in undone])
 
     def _progress(self, key: list[int]) -> int:
         return self._dealer.progress(PassKey(*key))
@@ -200,18 +204,18 @@ class _Desk:
     def _add(self, facts: dict[str, Any]) -> None:
         self._exchange.add(msgspec.convert(facts, BlockFacts))
 
-    def _amplify(self, blocks: list[str], gain: float) -> None:
-        self._exchange.amplify(blocks, gain)
+    def _stride(self) -> float:
+        return self._exchange.stride()
 
 
-def _packed(lease: Lease | None) -> _Packed | None:
+def packed(lease: Lease | None) -> _Packed | None:
     return None if lease is None else (lease.key.loader, lease.key.number, lease.index)
 
 
-def _unpacked(lease: _Packed) -> Lease:
+def unpacked(lease: _Packed) -> Lease:
     loader, number, index = lease
     return Lease(PassKey(loader, number), index)
 
 
-def _answered(lease: _Packed | None) -> Lease | None:
-    return None if lease is None else _unpacked(lease)
+def answered(lease: _Packed | None) -> Lease | None:
+    return None if lease is None else unpacked(lease)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import torch
 
@@ -21,17 +21,34 @@ from pellucid.sync.shared.dealer import Block
 from pellucid.sync.stream.engine import Engine
 from pellucid.sync.stream.exchange import BoxExchange, Exchange, describe
 
-__all__ = ["ClusterWeights", "Settling"]
+__all__ = ["ClusterWeights", "LastLook", "Settling"]
 
 LEAST_SECONDS: Final = 2.0  # the leader settles for so long, at most, ...
 SHARE: Final = 0.1  # ... and this share of the time its pass took
 ROUNDS: Final = 2  # the first gives our deltas; the others' are on their way at the same time
-SCALED_GAIN: Final = 0.5  # of optimizers that scale by the gradient's size, see 0006-stream.md
-SCALED: Final = ("Adam", "Adagrad", "Adadelta", "Rprop", "RMSprop", "Lamb", "Lion", "Adafactor")
+# their rate is no factor of their step
+UNSCALED: Final = ("LBFGS", "Rprop")
+
+
+class LastLook(Protocol):
+    """The cluster's weights for a last look; see [Note: last look]."""
+
+    def enter(self) -> None:
+        """A pass begins."""
+
+    def leave(self, *, look: bool) -> None:
+        """A pass ends.
+
+        Args:
+            look: whether somebody will look at the weights: then wait for them, for a while.
+        """
+
+    def weights(self, block: str) -> dict[int, torch.Tensor]:
+        """What to look at, by number of the array; empty if it did not come together in time."""
 
 
 class Settling:
-    """The cluster's weights for a last look; see [Note: last look].
+    """The cluster's weights for a last look; see `LastLook`.
 
     Args:
         engine: of the box.
@@ -50,15 +67,11 @@ class Settling:
         self.done = False
 
     def enter(self) -> None:
-        """A pass begins."""
+        """See `LastLook.enter`."""
         self._began = time.monotonic()
 
     def leave(self, *, look: bool) -> None:
-        """A pass ends.
-
-        Args:
-            look: whether somebody will look at the weights: then wait for them, for a while.
-        """
+        """See `LastLook.leave`."""
         self.done = False
         with self._engine.node() as node:
             node.settle()
@@ -67,10 +80,9 @@ class Settling:
             self.done = self._wait(limit)
             if not self.done:
                 self._tell_slow(limit)
-        self._exchange.correct()
 
     def weights(self, block: str) -> dict[int, torch.Tensor]:
-        """What to look at, by number of the array; empty if it did not come together in time."""
+        """See `LastLook.weights`."""
         if not self.done:
             return {}
         return {
@@ -116,7 +128,7 @@ class ClusterWeights(BoxWeights):
         index: int,
         leads: Callable[[], bool],
         exchange: Exchange,
-        settling: Settling | None = None,
+        settling: LastLook | None = None,
     ) -> None:
         super().__init__(fd, index, leads)
         self._exchange = exchange
@@ -125,6 +137,7 @@ class ClusterWeights(BoxWeights):
             weakref.WeakKeyDictionary()
         )
         self._stepped = True  # since the script got its batch
+        self._rates: list[tuple[dict[str, Any], Any]] = []  # while an optimizer steps: its own
 
     def register(self, block: Block) -> None:
         """See `Weights.register`; waits for the cluster's weights, if it has any."""
@@ -142,10 +155,27 @@ class ClusterWeights(BoxWeights):
         """See `Weights.leave` and [Note: last look]."""
         if self._settling is not None:
             self._settling.leave(look=self._leads())
+            self._exchange.correct()
         super().leave()
+
+    def before_step(self, optimizer: Any) -> None:
+        """Steps are longer the more boxes there are: see docs/design/0007-stream.md."""
+        self._give_back_rates()
+        stride = self._exchange.stride()
+        if stride != 1.0 and not type(optimizer).__name__.startswith(UNSCALED):
+            groups = [group for group in optimizer.param_groups if "lr" in group]
+            self._rates = [(group, group["lr"]) for group in groups]
+            for group in groups:
+                group["lr"] = group["lr"] * stride
+
+    def _give_back_rates(self) -> None:
+        for group, rate in self._rates:
+            group["lr"] = rate
+        self._rates = []
 
     def after_step(self, optimizer: Any) -> None:
         """What others have done meanwhile comes into the weights that were stepped."""
+        self._give_back_rates()
         self._stepped = True
         self._exchange.correct(self._blocks_of(optimizer))
 
@@ -173,6 +203,4 @@ class ClusterWeights(BoxWeights):
                 if any(id(t) in stepped for t in held.block.flat.tensors())
             ]
             self._of_optimizer[optimizer] = (len(self.held), names)
-            if any(kind in type(optimizer).__name__ for kind in SCALED):
-                self._exchange.amplify(names, SCALED_GAIN)
         return names

@@ -1,4 +1,4 @@
-"""A run of pellucid over boxes of this machine, started as a user starts it; used to measure.
+"""A run of pellucid over boxes of this machine, started as a user starts it.
 
 Boxes are network namespaces; see ``tests/boxes/namespaces.py``. What is measured comes from outside
 of the run: from what its leader prints, from the event log of each box, and from ``ip -s link``.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,15 +20,13 @@ from typing import Any, Final
 
 import psutil  # type: ignore[import-untyped]
 
-HERE: Final = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent))  # the tests know how to make boxes
+from tests.boxes.namespaces import Namespaces
 
-from tests.boxes.namespaces import Namespaces, Traffic  # noqa: E402
-
-__all__ = ["BUSY", "Fleet", "Moment", "Namespaces", "Traffic", "busy_cores", "wait_for_idle"]
+__all__ = ["BUSY", "Fleet", "Moment", "busy_cores", "one_thread", "wait_for_idle"]
 
 PORT: Final = 7070
 SECRET: Final = "measured on one machine, by nobody else"
+START_SECONDS: Final = 60.0
 LOOK_SECONDS: Final = 0.05
 BUSY: Final = 0.25  # cores in use by others that make a measurement worth repeating
 
@@ -60,18 +59,21 @@ class Fleet:
     Args:
         boxes: where they are.
         folder: for their records; each box has its own folder in it.
+        cwd: where the run is started on box 0.
         environment: variables of every process.
     """
 
-    def __init__(self, boxes: Namespaces, folder: Path, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, boxes: Namespaces, folder: Path, cwd: Path, environment: Mapping[str, str]
+    ) -> None:
+        self._cwd = cwd
         self.boxes = boxes
         self.folder = folder
         self.secret = folder / "secret"
         self.secret.write_text(SECRET)
         self.secret.chmod(0o600)
-        self.launchers: list[subprocess.Popen[bytes]] = []
+        self.launchers: dict[int, subprocess.Popen[bytes]] = {}
         self._environment = environment
-        self._began = 0
 
     def begin(self, script: Sequence[str], flags: Sequence[str] = (), *, wait_for: int = 1) -> None:
         """Start the run on box 0.
@@ -86,9 +88,15 @@ class Fleet:
         self._launch(0, [*line, *self._common(0), *script])
 
     def join(self, box: int, *, through: int = 0, flags: Sequence[str] = ()) -> None:
-        """Let another box join, through any that is in."""
+        """Let another box join, through any that is in; returns when it has its number."""
         at = f"{self.boxes.address(through)}:{PORT}"
         self._launch(box, ["join", *flags, *self._common(box), at])
+        process = self.launchers[box]
+
+        def is_in() -> bool:
+            return "let in at" in self.said(box) or process.poll() is not None
+
+        self.wait_until(is_in, START_SECONDS, f"a place for box {box}")
 
     def _common(self, box: int) -> list[str]:
         records = str(self.path(box, "logs"))
@@ -98,18 +106,19 @@ class Fleet:
     def _launch(self, box: int, line: Sequence[str]) -> None:
         here = self.folder / f"box-{box}"
         (here / "tmp").mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(here / "logs", ignore_errors=True)  # of an earlier part this box had
         with (here / "stdout").open("wb") as out, (here / "stderr").open("wb") as err:
             process = self.boxes.start(
                 box,
                 [sys.executable, "-m", "pellucid", *line],
-                cwd=HERE / "workloads" if line[0] == "run" else here,
+                cwd=self._cwd if line[0] == "run" else here,
                 env={**self._environment, "TMPDIR": str(here / "tmp")},
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
                 process_group=0,
             )
-        self.launchers.append(process)
+        self.launchers[box] = process
 
     def path(self, box: int, *names: str) -> Path:
         """A file of a box."""
@@ -144,7 +153,7 @@ class Fleet:
         until = time.monotonic() + seconds
         while not holds():
             if time.monotonic() > until:
-                said = "\n".join(self.said(box)[-2000:] for box in range(len(self.launchers)))
+                said = "\n".join(self.said(box)[-2000:] for box in self.launchers)
                 msg = f"{what} did not come within {seconds:g} seconds. The boxes say:\n{said}"
                 raise RuntimeError(msg)
             time.sleep(LOOK_SECONDS)
@@ -153,7 +162,7 @@ class Fleet:
         """End all boxes at once."""
         for box in range(self.boxes.count):
             self.boxes.signal(box, signal.SIGKILL)
-        for process in self.launchers:
+        for process in self.launchers.values():
             process.wait()
 
 
