@@ -138,6 +138,7 @@ PLAN = Plan(
     suspect_after=6.0,
     lost_after=10.0,
     nesterov=False,
+    scale_lr=True,
     on_failure="continue",
 )
 

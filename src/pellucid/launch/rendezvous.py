@@ -92,6 +92,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     suspect_after: float
     lost_after: float
     nesterov: bool
+    scale_lr: bool
     on_failure: OnFailure
 
 
