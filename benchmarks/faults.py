@@ -5,7 +5,7 @@ thread on each, with a pause in each step so that all fit onto two cores). For e
 
 - **back after**: seconds until the boxes that are not broken train at 90% of their speed before
   the fault, and stay there for some seconds. 0.0 when they never were slower.
-- **noticed after**: seconds until the leader's launcher first said something about it.
+- **noticed after**: seconds until a launcher of another box first said something.
 - **samples**: steps that the boxes' scripts have printed, in samples, beyond what the epochs hold:
   above 0, batches of a broken box were trained again by another; below 0, some were left out.
 - **accuracy**: the last one the script printed, on whichever box led by then.
@@ -218,7 +218,7 @@ def _start(fleet: Fleet, args: argparse.Namespace) -> None:
 def _strike(fleet: Fleet, fault: Fault, outcome: Outcome, args: argparse.Namespace) -> None:
     whole = [box for box in range(BOXES) if box not in fault.hurt]
     witness = next(box for box in (1, 0, 2) if box in whole)
-    lines = len(fleet.said(witness).splitlines())
+    told = len(_notices(fleet, witness))
     before = _speed(fleet, whole, -STEADY_SECONDS, 0.0)
     struck = time.time()
     fault.strike(fleet)
@@ -229,7 +229,7 @@ def _strike(fleet: Fleet, fault: Fault, outcome: Outcome, args: argparse.Namespa
         if not mended and fault.mend is not None and time.time() - struck >= fault.lasts:
             fault.mend(fleet)
             mended = True
-        if outcome.noticed is None and len(fleet.said(witness).splitlines()) > lines:
+        if outcome.noticed is None and len(_notices(fleet, witness)) > told:
             outcome.noticed = time.time() - struck
         time.sleep(LOOK_SECONDS)
     outcome.ended = leads.poll() == 0
@@ -241,6 +241,11 @@ def _strike(fleet: Fleet, fault: Fault, outcome: Outcome, args: argparse.Namespa
     if not outcome.ended:
         said = "\n".join(fleet.said(box)[-1000:] for box in range(BOXES))
         outcome.note = f"exit code {leads.poll()} on box {fault.lead}:\n{said}"
+
+
+def _notices(fleet: Fleet, box: int) -> list[str]:
+    """What a box's launcher has told its user about the others."""
+    return [event["text"] for event in fleet.events(box) if event["event"] == "notice"]
 
 
 def _steps(fleet: Fleet, box: int) -> list[tuple[float, int]]:

@@ -8,18 +8,28 @@ from __future__ import annotations
 
 import argparse
 import time
+from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from data import digits
 from nets import AlexNet, LeNet
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 
-def large_photos(count: int) -> TensorDataset:
-    """Noise in the shape of ImageNet's photos."""
-    return TensorDataset(torch.rand(count, 3, 224, 224), torch.randint(1000, (count,)))
+class LargePhotos(Dataset[tuple[Tensor, int]]):
+    """Noise in the shape of ImageNet's photos: a few of them, again and again."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.images = torch.rand(64, 3, 224, 224)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, place: int) -> tuple[Tensor, int]:
+        return self.images[place % len(self.images)], place % 1000
 
 
 def test(net: nn.Module, images: Tensor, labels: Tensor) -> float:
@@ -48,9 +58,9 @@ def arguments() -> argparse.ArgumentParser:
     return parser
 
 
-def training_data(args: argparse.Namespace) -> TensorDataset:
+def training_data(args: argparse.Namespace) -> Dataset[Any]:
     if args.net == "alexnet":
-        return large_photos(args.images or 512)
+        return LargePhotos(args.images or 512)
     dataset = digits(args.mnist)
     return TensorDataset(*dataset[: args.images]) if args.images else dataset
 
