@@ -32,12 +32,20 @@ class Agreement:
         group: the workers of the box.
         start: makes sure that all of them run.
         leads: whether this box leads; asked in the first worker only.
+        look_up: raises if the workers are to end; called in the first worker only.
     """
 
-    def __init__(self, group: Group, start: Callable[[], None], leads: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        group: Group,
+        start: Callable[[], None],
+        leads: Callable[[], bool],
+        look_up: Callable[[], None],
+    ) -> None:
         self._group = group
         self._start = start
         self._asks_leads = leads
+        self._look_up = look_up
         self._kind = ""  # of the question that is being answered
         self.is_first = group.index == _FIRST
         self.leads = False  # whether this box led at the latest answer, the same in all workers
@@ -89,6 +97,7 @@ class Agreement:
     def _answer(self, kind: str, question: Callable[[], Any]) -> Any:
         self._kind = kind
         try:
+            self._look_up()
             answer = question()
         except (PellucidError, SystemExit) as error:
             self.over = True
