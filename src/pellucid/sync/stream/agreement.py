@@ -51,6 +51,11 @@ class Agreement:
         self.leads = False  # whether this box led at the latest answer, the same in all workers
         self.over = False  # nothing is agreed on any more: the workers unwind
 
+    @property
+    def alone(self) -> bool:
+        """Whether the others are dead or have stood down; these may still read what was said."""
+        return self._group.living == [self._group.index]
+
     def ask(self, kind: str, question: Callable[[], Any]) -> Any:
         """The answer to a question, in all workers. A collective operation.
 
@@ -89,6 +94,8 @@ class Agreement:
             kind: what they are.
             arrays: of the same shapes and dtypes in all workers; together they fit a slot.
         """
+        if self.alone:
+            return
         taken = self._group.swap(kind, arrays if self.is_first else [])
         if not self.is_first:
             for array, data in zip(arrays, self._first_part(taken), strict=True):
@@ -110,8 +117,9 @@ class Agreement:
         return answer
 
     def _say(self, kind: str, word: int, value: Any) -> None:
-        said = msgspec.msgpack.encode((word, self.leads, value))
-        self._group.swap(kind, [torch.frombuffer(bytearray(said), dtype=torch.uint8)])
+        if not self.alone:
+            said = msgspec.msgpack.encode((word, self.leads, value))
+            self._group.swap(kind, [torch.frombuffer(bytearray(said), dtype=torch.uint8)])
 
     def _hear(self, kind: str) -> Any:
         word = _WAIT
