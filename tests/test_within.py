@@ -55,7 +55,7 @@ def weights():
 
 step = 0
 for epoch in range(EPOCHS):
-    for data, processes in ((TensorDataset(x, y), 0), (Noisy(), PROCESSES)):
+    for data, processes in ((Noisy(), PROCESSES), (TensorDataset(x, y), 0)):
         loader = DataLoader(data, batch_size=16, shuffle=True, num_workers=processes)
         for rows, target in loader:
             loss = nn.functional.cross_entropy(model(rows), target)
@@ -66,7 +66,7 @@ for epoch in range(EPOCHS):
             scheduler.step()
             step += 1
             print(FACTS)
-            if step % 20 == 7:
+            if step % 20 == 19:
                 break
     model.eval()
     with torch.no_grad():
@@ -102,9 +102,11 @@ def test_a_box_of_two_workers_makes_the_steps_of_one(tmp_path: Path) -> None:
     assert "every worker loads whole batches of Noisy" in err
     one, two = (torch.tensor(lines, dtype=torch.float64) for lines in said)
     assert len(one) == 39
-    torch.testing.assert_close(one, two, rtol=1e-9, atol=1e-9)
-    # what is saved is the cluster's, which travels as float32
-    torch.testing.assert_close(saved[0], saved[1], rtol=1e-6, atol=1e-9)
+    first = 12  # steps of the first pass
+    torch.testing.assert_close(one[:first], two[:first], rtol=1e-9, atol=1e-9)
+    # at its end weights are exchanged, as float32: two runs with one worker differ as much from then
+    torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(saved[0], saved[1], rtol=1e-5, atol=1e-6)
 
 
 def test_workers_of_each_box_stay_the_same_bits_whoever_dies(tmp_path: Path) -> None:
