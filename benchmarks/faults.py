@@ -159,6 +159,7 @@ def main() -> None:
     parser.add_argument("--mnist", metavar="DIR", required=not MNIST.is_dir(), default=str(MNIST))
     parser.add_argument("--json", type=Path, default=RESULTS, metavar="FILE")
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # and clean up
     faults = _faults(args.stopped)
     if args.only:
         faults = [f for f in faults if any(name in f.name for name in args.only)]

@@ -21,6 +21,7 @@ import datetime
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import tempfile
@@ -108,6 +109,7 @@ class Run:
 def main() -> None:
     """Measure, print, write."""
     args = _arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # and clean up
     console = Console()
     if not console.is_terminal:
         console = Console(width=130)

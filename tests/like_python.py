@@ -64,7 +64,7 @@ class Program:
 
     @property
     def is_simple(self) -> bool:
-        """Whether a warm python runs it as a new one would."""
+        """Whether a warm python runs it as a new one would, alone and under pellucid."""
         plain = not self.env and not self.code and self.runs == 1 and not self.stderr
         return plain and self.command[0] != "-m" and not COLD.search(self.name)
 
@@ -225,7 +225,10 @@ class LikePython:
                 )
                 raise RuntimeError(msg)
             self._plain[key] = plain
-        command = [sys.executable, "-m", "pellucid", "run", *(["--quiet"] if quiet else [])]
+        # three workers start as users start them, two in a python that has torch already
+        warm = program.is_simple and workers == 2
+        command = ["pellucid"] if warm else [sys.executable, "-m", "pellucid"]
+        command += ["run", *(["--quiet"] if quiet else [])]
         command += ["--workers", str(workers), "--split", split, "--on-failure", "stop"]
         ours = self._run(program, f"pellucid{workers}", [*command, *script], given, files)
         return Both(program, self._plain[key], ours, workers)

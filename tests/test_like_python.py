@@ -1,7 +1,7 @@
 """Ordinary scripts do the same under ``pellucid run`` as under ``python``.
 
 Every program of ``tests/programs`` runs on 2 workers, and every eighth, among the slow tests, also
-on 3. Nearly all of the time goes into importing torch, once a worker. With pytest-xdist,
+on 3. Importing torch would take nearly all of the time: see `warm_python.py`. With pytest-xdist,
 ``--dist loadgroup`` keeps the runs of one program together, so that plain python runs it once.
 """
 

@@ -335,3 +335,23 @@ def test_two_workers_share_a_pass_between_them(dataset: Any, processes: int) -> 
     # each process of a loader goes through all of an IterableDataset, as under plain python
     copies = processes if processes and isinstance(dataset, Endless) else 1
     assert sorted(got) == sorted([*range(10)] * copies)
+
+
+def test_rows_are_counted_also_within_dicts_and_lists() -> None:
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.Linear(2, 1)
+
+        def forward(self, inputs: dict[str, Any]) -> torch.Tensor:
+            out: torch.Tensor = self.inner(inputs["rows"][0])
+            return out
+
+    with side(SingleDealer()) as s:
+        net = Named()
+        optimizer = torch.optim.SGD(net.parameters(), lr=1e-4)
+        for x, _ in DataLoader(DATA, 4):
+            optimizer.zero_grad()
+            net({"name": "a batch", "rows": [x]}).sum().backward()
+            optimizer.step()
+        assert s.mode.samples == 12

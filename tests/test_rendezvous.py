@@ -60,28 +60,28 @@ KNOCK = Knock("lab-9", 4)
 
 def test_numbers_go_up_and_never_come_again() -> None:
     register = Register(peer(0))
-    assert [register.ask(KNOCK), register.ask(KNOCK)] == [1, 2]
+    assert [register.ask(), register.ask()] == [1, 2]
     assert register.enter(peer(2))
     register.leave(1)
-    assert register.ask(KNOCK) == 3
+    assert register.ask() == 3
     assert [p.box for p in register.before(3)] == [0, 2]
 
 
 def test_only_who_was_given_a_number_has_it() -> None:
     register = Register(peer(0))
     assert not register.enter(peer(5))
-    assert register.ask(KNOCK) == 1
+    assert register.ask() == 1
     assert register.enter(peer(1))
     assert not register.enter(peer(1, nonce=99))
 
 
 def test_the_lowest_number_alive_lets_in() -> None:
     register = Register(peer(2), [peer(0), peer(1)])
-    assert register.ask(KNOCK) == Elsewhere(0, peer(0).door)
+    assert register.ask() == Elsewhere(0, peer(0).door)
     register.see(view(1, 2))
-    assert register.ask(KNOCK) == Elsewhere(1, peer(1).door)
+    assert register.ask() == Elsewhere(1, peer(1).door)
     register.see(view(2, leader=2))
-    assert register.ask(KNOCK) == 3
+    assert register.ask() == 3
     assert [p.box for p in register.before(3)] == [2]
     assert register.leader == 2
 
@@ -90,13 +90,13 @@ def test_a_successor_gives_no_number_twice() -> None:
     register = Register(peer(1), [peer(0)])
     register.learn([peer(0), peer(1), peer(4)])
     register.see(view(1, 7))  # of 7 the workers know, and no launcher told
-    assert register.ask(KNOCK) == 8
+    assert register.ask() == 8
 
 
 def test_a_box_that_was_let_in_lives_before_worker_0_has_met_it() -> None:
     register = Register(peer(0))
     register.see(view(0))
-    assert register.ask(KNOCK) == 1
+    assert register.ask() == 1
     register.enter(peer(1))
     register.see(view(0))
     assert register.living == [0, 1]
@@ -108,10 +108,10 @@ def test_a_box_that_was_let_in_lives_before_worker_0_has_met_it() -> None:
 def test_who_is_cut_off_or_at_the_end_lets_nobody_in() -> None:
     register = Register(peer(1), [peer(0)])
     register.see(view(1, apart=True))
-    assert "cut off" in str(register.ask(KNOCK))
+    assert "cut off" in str(register.ask())
     register.see(view(0, 1))
     register.over = Over(0, 0)
-    assert register.ask(KNOCK) == Refused("the run has ended")
+    assert register.ask() == Refused("the run has ended")
 
 
 # what is said
@@ -138,6 +138,7 @@ PLAN = Plan(
     suspect_after=6.0,
     lost_after=10.0,
     nesterov=False,
+    scale_lr=True,
     on_failure="continue",
 )
 

@@ -217,7 +217,7 @@ def test_what_a_file_says_of_other_modes_waits_for_them(tmp_path: Path) -> None:
 def test_all_that_is_streams_alone_is_refused_elsewhere(tmp_path: Path) -> None:
     values: dict[str, Any] = dict.fromkeys(STREAM_ONLY, 7)
     values |= {"listen": "a:1", "secret_file": "f", "within": "exact", "codec": "bf16"}
-    values |= {"encrypt": False, "nesterov": True}
+    values |= {"encrypt": False, "nesterov": True, "scale_lr": False}
     for name, value in values.items():
         with pytest.raises(SettingsError, match="between boxes only"):
             settings(tmp_path, {name: value})

@@ -63,6 +63,8 @@ Within = Literal["hogwild", "exact"]
 Codec = Literal["int8", "bf16", "fp32"]
 Seconds = Annotated[float, Meta(gt=0)]
 
+# modes whose workers share weights in the memory of processors
+SHARING: Final = ("hogwild", "stream")
 # of stream mode: elsewhere they would be asked for in vain
 STREAM_ONLY: Final = (
     "listen",
@@ -75,6 +77,7 @@ STREAM_ONLY: Final = (
     "suspect_after",
     "lost_after",
     "nesterov",
+    "scale_lr",
     "bundle_limit",
 )
 
@@ -196,6 +199,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     nesterov: Annotated[
         bool, Meta(description="whether owners of weights add delayed Nesterov momentum")
     ] = False
+    scale_lr: Annotated[
+        bool,
+        Meta(
+            description="whether learning rates are multiplied by the number of boxes; default: yes"
+        ),
+    ] = True
     bundle_limit: Annotated[
         Count,
         Meta(description="MiB that script and files beside it may take to be sent; default: 100"),
@@ -254,6 +263,7 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True):
         suspect_after: seconds of silence that make a box suspect.
         lost_after: seconds of silence after which the others go on without it.
         nesterov: whether owners add delayed Nesterov momentum.
+        scale_lr: whether steps are as many times as long as there are boxes.
     """
 
     run: str
@@ -268,6 +278,7 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True):
     suspect_after: float = 6.0
     lost_after: float = 10.0
     nesterov: bool = False
+    scale_lr: bool = True
 
 
 class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -506,8 +517,8 @@ def _decide_by_box(
 
 def _device(mode: Mode | None, box: Box) -> tuple[Device, str]:
     """What to compute on where nothing was said, and why."""
-    if mode == "hogwild":
-        return "cpu", "hogwild works on processors"
+    if mode in SHARING:
+        return "cpu", f"{mode} works on processors"
     if box.gpus:
         return "cuda", "this box has " + _counted(box.gpus, "GPU")
     return "cpu", "no GPU that torch can use"
@@ -515,9 +526,9 @@ def _device(mode: Mode | None, box: Box) -> tuple[Device, str]:
 
 def _check_cuda(mode: Mode | None, origins: Mapping[str, str], box: Box) -> None:
     asked = f"device = 'cuda' ({origins['device']})"
-    if mode == "hogwild":
+    if mode in SHARING:
         msg = (
-            f"{asked} cannot be with mode = 'hogwild' ({origins['mode']}): it shares weights in "
+            f"{asked} cannot be with mode = {mode!r} ({origins['mode']}): it shares weights in "
             "the memory of processors. Take --device cpu, or --mode exact"
         )
         raise SettingsError(msg)

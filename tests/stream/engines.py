@@ -62,6 +62,7 @@ class Fleet:
             leave=lambda: box in self.leaves,
             look_up=self._look_up,
             clock=lambda: self.medium.now,
+            cost=lambda: 0.0,
         )
         engine.on_pause = self.go_on
         self.engines[box] = engine

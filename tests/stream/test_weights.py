@@ -61,6 +61,21 @@ def fleet() -> Fleet:
     return made
 
 
+def test_steps_are_as_many_times_as_long_as_boxes_train(fleet: Fleet) -> None:
+    scripts = [Script(fleet, box, seed=0) for box in (0, 1)]
+    for script in scripts:
+        script.begin()
+    for _ in range(5):
+        for box in (0, 1):
+            fleet.samples[box] += 100
+        fleet.go_on(2.0)
+    before = scripts[0].values()
+    scripts[0].step(1.0)
+    moved = scripts[0].values() - before
+    torch.testing.assert_close(moved, torch.full_like(moved, 2.0), atol=0.01, rtol=0)
+    assert scripts[0].optimizer.param_groups[0]["lr"] == 1.0
+
+
 def test_fresh_weights_of_a_late_box_reach_nobody(fleet: Fleet) -> None:
     first, late = Script(fleet, 0, seed=0), Script(fleet, 1, seed=1)
     before = first.values()

@@ -102,10 +102,11 @@ def train(context: click.Context, /, **flags: Any) -> None:
     ours = {option.name: flags.pop(option.name) for option in _RUN_OPTIONS if option.name}
     with _told():
         _choose_device(flags["solver"], flags.pop("gpu"), ours)
-    given = {name: value for name, value in flags.items() if value not in (None, "", (), False)}
-    argv = [
-        f"--{name}" if value is True else f"--{name}={_text(value)}"
-        for name, value in given.items()
+    argv = [f"--{name}" for name, value in flags.items() if value is True]
+    argv += [
+        f"--{name}={_text(value)}"
+        for name, value in flags.items()
+        if not isinstance(value, bool) and value not in (None, "", ())
     ]
     argv += [f"--device={ours['device']}"] * bool(ours["device"])
     context.invoke(run, script=PROGRAM, argv=tuple(argv), is_module=True, **ours)

@@ -42,6 +42,7 @@ __all__ = ["run"]
 @option("suspect_after", type=float, metavar="SECONDS")
 @option("lost_after", type=float, metavar="SECONDS")
 @option("nesterov", is_flag=True)
+@option("scale_lr", is_flag=True)
 @option("bundle_limit", type=int, metavar="MIB")
 @click.option("-m", "is_module", is_flag=True, help="SCRIPT is the name of a module")
 @click.argument("script")

@@ -77,6 +77,7 @@ class Company:
             suspect_after=plan.suspect_after,
             lost_after=plan.lost_after,
             nesterov=plan.nesterov,
+            scale_lr=plan.scale_lr,
         )
         self.door = Door(
             site.door,

@@ -202,7 +202,7 @@ class Door:
 
     def _admit(self, channel: Channel, address: Address, knock: Knock) -> None:
         with self.lock:
-            answer = self.register.ask(knock)
+            answer = self.register.ask()
         if isinstance(answer, (Refused, Elsewhere)):
             channel.tell(answer)
             if isinstance(answer, Refused):

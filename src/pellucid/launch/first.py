@@ -117,6 +117,7 @@ def _plan(
         suspect_after=settings.suspect_after,
         lost_after=settings.lost_after,
         nesterov=settings.nesterov,
+        scale_lr=settings.scale_lr,
         on_failure=settings.on_failure,
     )
     return plan, bundle, sources.left_out

@@ -184,7 +184,10 @@ def _followed(settings: Settings, plan: Plan) -> Settings:
     """This box's settings with what the first one decided for all."""
     decided = {
         name: getattr(plan, name)
-        for name in ("within", "codec", "heartbeat", "suspect_after", "lost_after", "nesterov")
+        for name in (
+            *("within", "codec", "heartbeat", "suspect_after", "lost_after"),
+            *("nesterov", "scale_lr"),
+        )
     }
     origins = settings.origins | dict.fromkeys(decided, "the first box")
     return msgspec.structs.replace(settings, **decided, on_failure=plan.on_failure, origins=origins)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pellucid.launch.rendezvous import Elsewhere, Knock, Over, Refused
+from pellucid.launch.rendezvous import Elsewhere, Over, Refused
 from pellucid.settings import Peer
 
 __all__ = ["Register", "View"]
@@ -55,7 +55,7 @@ class Register:
         """Whose prints and files are real."""
         return min(self.peers) if self._view is None else self._view.leader
 
-    def ask(self, knock: Knock) -> int | Refused | Elsewhere:
+    def ask(self) -> int | Refused | Elsewhere:
         """Somebody wants to be let in: its number, or what to answer instead."""
         if self.over is not None:
             return Refused("the run has ended")
@@ -65,12 +65,12 @@ class Register:
                 "Ask one of the others, or again when the network is whole"
             )
         steward = min(self.living)
-        if steward != self.here.box and steward in self.peers and not knock.insist:
+        if steward != self.here.box and steward in self.peers:
             return Elsewhere(steward, self.peers[steward].door)
         if steward != self.here.box:
             return Refused(
-                f"box {steward} lets boxes in, and does not answer you. If it is dead, the others "
-                "will notice within some seconds: ask again then"
+                f"box {steward} lets boxes in, and this box does not know where it is. Ask one of "
+                "the others"
             )
         self._highest += 1
         self._promised.add(self._highest)

@@ -92,6 +92,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     suspect_after: float
     lost_after: float
     nesterov: bool
+    scale_lr: bool
     on_failure: OnFailure
 
 
@@ -101,12 +102,10 @@ class Knock(msgspec.Struct, frozen=True, tag=True):
     Attributes:
         name: host name of who asks.
         workers: how many it will have.
-        insist: the box it was sent to does not answer.
     """
 
     name: Text
     workers: Number
-    insist: bool = False
 
 
 class Refused(msgspec.Struct, frozen=True, tag=True):

@@ -24,7 +24,7 @@ __all__ = ["Array", "Kind", "Layout", "Piece", "Spec", "chunk_elements", "lay_ou
 LINE_BYTES: Final = 64
 CHUNKS: Final = 64  # about so many of them in an array
 CHUNK_MULTIPLE: Final = 1024
-CHUNK_LEAST: Final = 4096
+CHUNK_LEAST: Final = 32768  # smaller ones cost more to handle than to move
 CHUNK_MOST: Final = 1 << 20
 
 

@@ -9,7 +9,7 @@ protocols of `dealer.py`: that is all in which hogwild and stream differ.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -172,9 +172,15 @@ class Shared:
         return getattr(self.items, name)
 
 
-def _rows_of(args: Any, kwargs: Any) -> int:
-    """Rows of the first batched input, 0 if there is none."""
-    for value in (*args, *kwargs.values()):
-        if isinstance(value, torch.Tensor) and value.ndim:
-            return int(value.shape[0])
+def _rows_of(*values: Any) -> int:
+    """Rows of the first batched input, also within dicts and lists; 0 if there is none."""
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            rows = int(value.shape[0]) if value.ndim else 0
+        elif isinstance(value, Mapping):
+            rows = _rows_of(*value.values())
+        else:
+            rows = _rows_of(*value) if isinstance(value, (list, tuple)) else 0
+        if rows:
+            return rows
     return 0

@@ -139,10 +139,12 @@ class AgreedExchange:
         for arrays in _in_pieces(self._at(Stretch(*one)) for one in changed):
             self._agreement.spread("corrected weights", arrays)
 
-    def amplify(self, blocks: Iterable[str], gain: float) -> None:
-        """See `Exchange.amplify`."""
-        if self._exchange is not None:
-            self._exchange.amplify(blocks, gain)
+    def stride(self) -> float:
+        """See `Exchange.stride`."""
+        return float(self._agreement.ask("stride", self._asked_stride))
+
+    def _asked_stride(self) -> float:
+        return self._first.stride()
 
     def _at(self, stretch: Stretch) -> torch.Tensor:
         return self._arrays[stretch.block, stretch.number][stretch.start : stretch.stop]

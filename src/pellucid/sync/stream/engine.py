@@ -30,6 +30,7 @@ T = TypeVar("T")
 
 TICK_SECONDS: Final = 0.02
 STATUS_SECONDS: Final = 1.0
+THREADS: Final = ("pellucid-engine", "pellucid-network")
 LOOK_SECONDS: Final = 0.1  # between two looks of a thread that waits
 
 
@@ -45,6 +46,7 @@ class Engine:
         leave: whether the user wants this box to leave the others.
         look_up: called while somebody waits; may raise to end that.
         clock: seconds that do not jump.
+        cost: seconds of a processor that the exchange has taken so far.
     """
 
     def __init__(  # noqa: PLR0913 - it joins so many parts
@@ -58,6 +60,7 @@ class Engine:
         leave: Callable[[], bool],
         look_up: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
+        cost: Callable[[], float] | None = None,
     ) -> None:
         self._node = node
         self._network = network
@@ -68,6 +71,8 @@ class Engine:
         self._leave = leave
         self._look_up = look_up
         self._clock = clock
+        self._cost = cost or _exchange_seconds
+        self._spent = 0.0
         self._changed = threading.Condition()
         self._ending = threading.Event()
         self._failed: Exception | None = None
@@ -221,9 +226,10 @@ class Engine:
             self._tell("boxes", "", living=members, leader=leader, apart=bool(status.waiting))
         if now - self._reported < STATUS_SECONDS:
             return
-        moved = self._network.statistics()
+        moved, spent = self._network.statistics(), self._cost()
         if self._reported > 0:
             seconds = now - self._reported
+            self._node.pace(spent - self._spent, seconds)
             sent, received = moved.sent - self._moved[0], moved.received - self._moved[1]
             self._tell(
                 "status",
@@ -232,11 +238,12 @@ class Engine:
                 samples={str(one.box): one.samples for one in status.boxes},
                 sent=sent / seconds,
                 received=received / seconds,
+                cost=(spent - self._spent) / seconds,
                 staleness=status.staleness,
                 cycle=status.cycle,
             )
         self._reported = now
-        self._moved = (moved.sent, moved.received)
+        self._moved, self._spent = (moved.sent, moved.received), spent
 
     def _note(self, note: Note) -> None:
         self._tell("notice", note.text, slug=note.event, box=note.box)
@@ -248,3 +255,12 @@ class Engine:
         if text not in self._told:
             self._told.add(text)
             self._say(text)
+
+
+def _exchange_seconds() -> float:
+    """What the threads of engine and network have taken of a processor."""
+    return sum(
+        time.clock_gettime(time.pthread_getcpuclockid(thread.ident))
+        for thread in threading.enumerate()
+        if thread.name in THREADS and thread.ident is not None and thread.is_alive()
+    )

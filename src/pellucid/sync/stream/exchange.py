@@ -97,8 +97,8 @@ class Exchange(Protocol):
     def correct(self, blocks: Iterable[str] | None = None) -> object:
         """Bring what others have done into these blocks, or into all."""
 
-    def amplify(self, blocks: Iterable[str], gain: float) -> None:
-        """Let deltas of these blocks count N**gain times their share."""
+    def stride(self) -> float:
+        """How many times as long an optimizer's step should be, for so many boxes."""
 
 
 class BoxExchange:
@@ -107,10 +107,12 @@ class BoxExchange:
     Args:
         engine: of the box.
         fd: the box's memory.
+        scales: whether steps are as many times as long as there are boxes.
     """
 
-    def __init__(self, engine: Engine, fd: int) -> None:
+    def __init__(self, engine: Engine, fd: int, *, scales: bool = True) -> None:
         self._engine = engine
+        self._scales = scales
         self._map = mmap.mmap(fd, WEIGHTS_BYTES)
         self._blocks: dict[str, list[_Exchanged]] = {}
 
@@ -136,13 +138,12 @@ class BoxExchange:
                         changed += [one.facts.chunk_of(name, chunk) for _, chunk in corrected]
         return changed
 
-    def amplify(self, blocks: Iterable[str], gain: float) -> None:
-        """See `Exchange.amplify`."""
+    def stride(self) -> float:
+        """See `Exchange.stride`."""
+        if not self._scales:
+            return 1.0
         with self._engine.node() as node:
-            for name in blocks:
-                for one in self._blocks[name]:
-                    if one.id is not None:
-                        node.amplify(one.id, gain)
+            return node.stride()
 
     def weights(self, block: str) -> dict[int, NDArray[np.float32]]:
         """The cluster's weights of a block as they are known here, by number of the array."""

@@ -68,7 +68,7 @@ class LockstepMode(StreamMode):
         if agreement.is_first:
             engine = make_engine(around, hello, secret, alike=True, waits=agreement.wait)
             self._engine = engine
-            exchange = BoxExchange(engine, fd)
+            exchange = BoxExchange(engine, fd, scales=around.cluster.scale_lr)
             settling = Settling(engine, exchange, around.tell)
             dealer = ClusterDealer(engine, 0, BoxPasses(), lambda: None, leads=self._box_leads)
         else:

@@ -161,7 +161,7 @@ class FirstWorkersMode(StreamMode):
         cluster = around.cluster
         self._engine = engine = make_engine(around, hello, secret)
         self._led = cluster.here.box == 0
-        exchange = BoxExchange(engine, around.weights_fd)
+        exchange = BoxExchange(engine, around.weights_fd, scales=cluster.scale_lr)
         settling = Settling(engine, exchange, around.tell)
         weights = ClusterWeights(around.weights_fd, 0, self._leads, exchange, settling)
         passes = BoxPasses()
@@ -209,6 +209,7 @@ def plan(around: Surroundings, division: Sequence[str] = ()) -> str:
         "stream",
         "batches are dealt out one by one",
         *division,
+        *(["steps are as many times as long as there are boxes"] if cluster.scale_lr else []),
         flow if cluster.encrypt else flow + ", unencrypted",
     ]
     return ", ".join(part for part in parts if part)

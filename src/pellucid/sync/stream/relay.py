@@ -129,9 +129,9 @@ class RelayedExchange:
     def correct(self, blocks: Iterable[str] | None = None) -> None:
         """Nothing: it happens in the first worker whenever this one takes a batch."""
 
-    def amplify(self, blocks: Iterable[str], gain: float) -> None:
-        """See `Exchange.amplify`."""
-        self._call("amplify", list(blocks), gain)
+    def stride(self) -> float:
+        """See `Exchange.stride`."""
+        return float(self._call("stride"))
 
 
 def serve(fd: int, dealer: ClusterDealer, exchange: BoxExchange) -> threading.Thread:
@@ -204,8 +204,8 @@ class _Desk:
     def _add(self, facts: dict[str, Any]) -> None:
         self._exchange.add(msgspec.convert(facts, BlockFacts))
 
-    def _amplify(self, blocks: list[str], gain: float) -> None:
-        self._exchange.amplify(blocks, gain)
+    def _stride(self) -> float:
+        return self._exchange.stride()
 
 
 def packed(lease: Lease | None) -> _Packed | None:

@@ -26,8 +26,8 @@ __all__ = ["ClusterWeights", "LastLook", "Settling"]
 LEAST_SECONDS: Final = 2.0  # the leader settles for so long, at most, ...
 SHARE: Final = 0.1  # ... and this share of the time its pass took
 ROUNDS: Final = 2  # the first gives our deltas; the others' are on their way at the same time
-SCALED_GAIN: Final = 0.5  # of optimizers that scale by the gradient's size, see 0007-stream.md
-SCALED: Final = ("Adam", "Adagrad", "Adadelta", "Rprop", "RMSprop", "Lamb", "Lion", "Adafactor")
+# their rate is no factor of their step
+UNSCALED: Final = ("LBFGS", "Rprop")
 
 
 class LastLook(Protocol):
@@ -137,6 +137,7 @@ class ClusterWeights(BoxWeights):
             weakref.WeakKeyDictionary()
         )
         self._stepped = True  # since the script got its batch
+        self._rates: list[tuple[dict[str, Any], Any]] = []  # while an optimizer steps: its own
 
     def register(self, block: Block) -> None:
         """See `Weights.register`; waits for the cluster's weights, if it has any."""
@@ -157,8 +158,24 @@ class ClusterWeights(BoxWeights):
             self._exchange.correct()
         super().leave()
 
+    def before_step(self, optimizer: Any) -> None:
+        """Steps are longer the more boxes there are: see docs/design/0007-stream.md."""
+        self._give_back_rates()
+        stride = self._exchange.stride()
+        if stride != 1.0 and not type(optimizer).__name__.startswith(UNSCALED):
+            groups = [group for group in optimizer.param_groups if "lr" in group]
+            self._rates = [(group, group["lr"]) for group in groups]
+            for group in groups:
+                group["lr"] = group["lr"] * stride
+
+    def _give_back_rates(self) -> None:
+        for group, rate in self._rates:
+            group["lr"] = rate
+        self._rates = []
+
     def after_step(self, optimizer: Any) -> None:
         """What others have done meanwhile comes into the weights that were stepped."""
+        self._give_back_rates()
         self._stepped = True
         self._exchange.correct(self._blocks_of(optimizer))
 
@@ -186,6 +203,4 @@ class ClusterWeights(BoxWeights):
                 if any(id(t) in stepped for t in held.block.flat.tensors())
             ]
             self._of_optimizer[optimizer] = (len(self.held), names)
-            if any(kind in type(optimizer).__name__ for kind in SCALED):
-                self._exchange.amplify(names, SCALED_GAIN)
         return names
