@@ -104,7 +104,7 @@ def test_a_box_of_two_workers_makes_the_steps_of_one(tmp_path: Path) -> None:
     assert len(one) == 39
     first = 12  # steps of the first pass
     torch.testing.assert_close(one[:first], two[:first], rtol=1e-9, atol=1e-9)
-    # at its end weights are exchanged, as float32: two runs with one worker differ as much from then
+    # at its end weights are exchanged, as float32: runs with one worker differ as much from then on
     torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(saved[0], saved[1], rtol=1e-5, atol=1e-6)
 
