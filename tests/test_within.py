@@ -55,8 +55,9 @@ def weights():
 
 step = 0
 for epoch in range(EPOCHS):
-    for data in (TensorDataset(x, y), Noisy()):
-        for rows, target in DataLoader(data, batch_size=16, shuffle=True):
+    for data, processes in ((Noisy(), PROCESSES), (TensorDataset(x, y), 0)):
+        loader = DataLoader(data, batch_size=16, shuffle=True, num_workers=processes)
+        for rows, target in loader:
             loss = nn.functional.cross_entropy(model(rows), target)
             optimizer.zero_grad()
             loss.backward()
@@ -65,7 +66,7 @@ for epoch in range(EPOCHS):
             scheduler.step()
             step += 1
             print(FACTS)
-            if step % 20 == 7:
+            if step % 20 == 19:
                 break
     model.eval()
     with torch.no_grad():
@@ -79,13 +80,14 @@ NUMBERS = (
 WEIGHTS = """step, scheduler.get_last_lr(), hashlib.sha256(weights()).hexdigest()"""
 
 
-def script(facts: str, *, epochs: int, precision: str = "") -> str:
+def script(facts: str, *, epochs: int, processes: int = 0, precision: str = "") -> str:
     filled = TRAINS.replace("FACTS", facts).replace("EPOCHS", str(epochs))
-    return filled.replace("PRECISION", precision)
+    return filled.replace("PROCESSES", str(processes)).replace("PRECISION", precision)
 
 
 def test_a_box_of_two_workers_makes_the_steps_of_one(tmp_path: Path) -> None:
-    text = script(NUMBERS, epochs=2, precision="torch.set_default_dtype(torch.float64)")
+    double = "torch.set_default_dtype(torch.float64)"
+    text = script(NUMBERS, epochs=2, processes=1, precision=double)
     said, saved = [], []
     for workers in ("1", "2"):
         folder = tmp_path / workers
@@ -99,10 +101,12 @@ def test_a_box_of_two_workers_makes_the_steps_of_one(tmp_path: Path) -> None:
     assert "batch 16 = 2 x 8" in err
     assert "every worker loads whole batches of Noisy" in err
     one, two = (torch.tensor(lines, dtype=torch.float64) for lines in said)
-    assert len(one) == 38
-    torch.testing.assert_close(one, two, rtol=1e-9, atol=1e-9)
-    # what is saved is the cluster's, which travels as float32
-    torch.testing.assert_close(saved[0], saved[1], rtol=1e-6, atol=1e-9)
+    assert len(one) == 39
+    first = 12  # steps of the first pass
+    torch.testing.assert_close(one[:first], two[:first], rtol=1e-9, atol=1e-9)
+    # at its end weights are exchanged, as float32: runs with one worker differ as much from then on
+    torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(saved[0], saved[1], rtol=1e-5, atol=1e-6)
 
 
 def test_workers_of_each_box_stay_the_same_bits_whoever_dies(tmp_path: Path) -> None:

@@ -174,7 +174,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
     within: Annotated[
         Within,
-        Meta(description="how the workers of one box work together in stream mode"),
+        Meta(
+            description="how the workers of one box work together in stream mode: hogwild, on "
+            "batches of their own; exact, each batch divided among them"
+        ),
     ] = "hogwild"
     codec: Annotated[
         Codec,

@@ -127,7 +127,8 @@ class AgreedExchange:
             )
             for a in facts.arrays
         ]
-        adopt(self._group, arrays)
+        if not self._agreement.alone:
+            adopt(self._group, arrays)
         for one, array in zip(facts.arrays, arrays, strict=True):
             self._arrays[facts.name, one.number] = array
 

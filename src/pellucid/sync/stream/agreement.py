@@ -32,16 +32,29 @@ class Agreement:
         group: the workers of the box.
         start: makes sure that all of them run.
         leads: whether this box leads; asked in the first worker only.
+        look_up: raises if the workers are to end; called in the first worker only.
     """
 
-    def __init__(self, group: Group, start: Callable[[], None], leads: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        group: Group,
+        start: Callable[[], None],
+        leads: Callable[[], bool],
+        look_up: Callable[[], None],
+    ) -> None:
         self._group = group
         self._start = start
         self._asks_leads = leads
+        self._look_up = look_up
         self._kind = ""  # of the question that is being answered
         self.is_first = group.index == _FIRST
         self.leads = False  # whether this box led at the latest answer, the same in all workers
         self.over = False  # nothing is agreed on any more: the workers unwind
+
+    @property
+    def alone(self) -> bool:
+        """Whether the others are dead or have stood down; these may still read what was said."""
+        return self._group.living == [self._group.index]
 
     def ask(self, kind: str, question: Callable[[], Any]) -> Any:
         """The answer to a question, in all workers. A collective operation.
@@ -81,6 +94,8 @@ class Agreement:
             kind: what they are.
             arrays: of the same shapes and dtypes in all workers; together they fit a slot.
         """
+        if self.alone:
+            return
         taken = self._group.swap(kind, arrays if self.is_first else [])
         if not self.is_first:
             for array, data in zip(arrays, self._first_part(taken), strict=True):
@@ -89,6 +104,7 @@ class Agreement:
     def _answer(self, kind: str, question: Callable[[], Any]) -> Any:
         self._kind = kind
         try:
+            self._look_up()
             answer = question()
         except (PellucidError, SystemExit) as error:
             self.over = True
@@ -101,8 +117,9 @@ class Agreement:
         return answer
 
     def _say(self, kind: str, word: int, value: Any) -> None:
-        said = msgspec.msgpack.encode((word, self.leads, value))
-        self._group.swap(kind, [torch.frombuffer(bytearray(said), dtype=torch.uint8)])
+        if not self.alone:
+            said = msgspec.msgpack.encode((word, self.leads, value))
+            self._group.swap(kind, [torch.frombuffer(bytearray(said), dtype=torch.uint8)])
 
     def _hear(self, kind: str) -> Any:
         word = _WAIT

@@ -29,7 +29,7 @@ from pellucid.sync.stream.agreement import Agreement
 from pellucid.sync.stream.dealer import BoxPasses, ClusterDealer
 from pellucid.sync.stream.engine import Engine
 from pellucid.sync.stream.exchange import BoxExchange
-from pellucid.sync.stream.mode import StreamMode, Surroundings, make_engine, plan
+from pellucid.sync.stream.mode import StreamMode, Surroundings, look_up, make_engine, plan
 from pellucid.sync.stream.weights import ClusterWeights, Settling
 from pellucid.transport.board import Field, Flag, State
 from pellucid.wire.session import Hello
@@ -57,7 +57,12 @@ class LockstepMode(StreamMode):
         self._exact = exact
         self._engine: Engine | None = None
         self._led = around.cluster.here.box == 0
-        self._agreement = agreement = Agreement(exact.group, exact.start, self._box_leads)
+        self._agreement = agreement = Agreement(
+            exact.group,
+            exact.start,
+            self._box_leads,
+            lambda: look_up(around.board.row(around.board.workers)),
+        )
         dealer = exchange = settling = None
         fd = around.weights_fd
         if agreement.is_first:

@@ -39,6 +39,7 @@ __all__ = [
     "OtherWorkersMode",
     "StreamMode",
     "Surroundings",
+    "look_up",
     "make_engine",
     "plan",
 ]
@@ -125,7 +126,7 @@ class StreamMode(AsynchronousMode):
 
     def _look_up(self) -> None:
         """What a worker looks at now and then: is it to stop?"""
-        _look_up(self._flags)
+        look_up(self._flags)
 
 
 class OtherWorkersMode(StreamMode):
@@ -214,7 +215,16 @@ def plan(around: Surroundings, division: Sequence[str] = ()) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def _look_up(flags: memoryview) -> None:
+def look_up(flags: memoryview) -> None:
+    """Look whether this worker is to end.
+
+    Args:
+        flags: of the board.
+
+    Raises:
+        StoppedError: the run ends.
+        SystemExit: this box leaves the run.
+    """
     if flags[Flag.STOP]:
         msg = "the run is being stopped"
         raise StoppedError(msg)
@@ -257,8 +267,8 @@ def make_engine(
     samples = around.board.fields[: 1 if alike else None, Field.SAMPLES]
     flags = around.board.row(around.board.workers)
 
-    def look_up() -> None:
-        _look_up(flags)
+    def look_around() -> None:
+        look_up(flags)
         waits()
 
     return Engine(
@@ -268,5 +278,5 @@ def make_engine(
         around.tell,
         samples=lambda: int(samples.sum()),
         leave=lambda: bool(flags[Flag.LEAVE]),
-        look_up=look_up,
+        look_up=look_around,
     )
