@@ -146,12 +146,17 @@ class Owning:
         elif box == self._desk.box:
             values, table = self._content(block, chunk)
             self._own(block, chunk, values.copy(), dict(table), version)
-        elif not takeover.fetching or now - takeover.asked >= self._desk.settings.retry:
+        elif not takeover.fetching or now - takeover.asked >= self._patience(box):
             if not takeover.fetching and fetching[box] >= self._desk.settings.credit:
                 return
             fetching[box] += not takeover.fetching
             takeover.fetching, takeover.asked = True, now
             self._desk.send(box, Fetch(self._desk.view.id, number, chunk))  # type: ignore[union-attr]
+
+    def _patience(self, box: int) -> float:
+        """Until the same weights are asked for again: they are large, and asking doubles them."""
+        settings = self._desk.settings
+        return settings.resend if box in self._desk.connected else settings.retry
 
     def _own(
         self, block: Block, chunk: int, values: Values, table: dict[int, int], origin: Version
