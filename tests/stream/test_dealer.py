@@ -171,3 +171,29 @@ def test_a_worker_whose_first_worker_has_ended_stops() -> None:
     with pytest.raises(StoppedError, match="first worker has ended"):
         caller.call("progress", KEY)
     caller.close()
+
+
+def test_a_pass_of_unknown_length_ends_for_all_when_one_has_seen_its_end() -> None:
+    fleet = Fleet()
+    fleet.start(0)
+    fleet.start(1)
+    dealers = [dealer_of(fleet, box) for box in (0, 1)]
+    for dealer in dealers:
+        dealer.open(KEY, b"order", None, trains=True)
+    trained: list[int] = []
+    ended = [False, False]
+    while not all(ended):
+        for number, dealer in enumerate(dealers):
+            lease = None if ended[number] else dealer.take(KEY) or dealer.finish(KEY)
+            if lease is None:
+                ended[number] = True
+            elif lease.index < 7:
+                trained.append(lease.index)
+                dealer.done(lease)
+            else:
+                dealer.ended(lease)
+    assert sorted(trained) == list(range(7))
+    for dealer in dealers:
+        dealer.close(KEY, [])
+    fleet.go_on(1.0)
+    assert dealer_of(fleet, 1).open(KEY, b"order", None, trains=True).role is Role.SPENT

@@ -108,6 +108,10 @@ class BoxDealer:
         """See `Dealer.done`."""
         self._table.drop(self._index, self._rows[lease.key], lease.index)
 
+    def ended(self, lease: Lease) -> None:
+        """See `Dealer.ended`: whoever takes such a lease finds out by itself."""
+        self.done(lease)
+
     def finish(self, key: PassKey) -> Lease | None:
         """See `Dealer.finish`."""
         number = self._rows[key]

@@ -105,6 +105,9 @@ class Dealer(Protocol):
     def done(self, lease: Lease) -> None:
         """The script has done with a batch."""
 
+    def ended(self, lease: Lease) -> None:
+        """There is no such batch: the pass came to its end before it."""
+
     def finish(self, key: PassKey) -> Lease | None:
         """All are dealt, and this worker's are done: wait for the others.
 

@@ -100,7 +100,7 @@ class Passes:
         restore_deposit(opened.order, ())
         take = functools.partial(self.dealer.take, key)
         draws = loader.num_workers == 0
-        source = ScannedSource(lambda: original(loader), take, self.dealer.done, draws=draws)
+        source = ScannedSource(lambda: original(loader), take, self.dealer.ended, draws=draws)
         generators.restore(own)
         return self._begin(begun, source)
 
@@ -122,7 +122,7 @@ class Passes:
         take = functools.partial(self.dealer.take, key)
         if length is not None and hasattr(items, "__getitem__") and not hasattr(items, "keys"):
             return self._begin(begun, ItemSource(items, take))
-        return self._begin(begun, ScannedSource(lambda: iter(items), take, self.dealer.done))
+        return self._begin(begun, ScannedSource(lambda: iter(items), take, self.dealer.ended))
 
     def _iterate_indexed(self, original: Iterate, loader: Any) -> Iterator[Any]:
         held = held_by_sampler(loader.batch_sampler)

@@ -65,6 +65,10 @@ class SingleDealer:
         """See `Dealer.done`."""
         self.log.append(("done", lease))
 
+    def ended(self, lease: Lease) -> None:
+        """See `Dealer.ended`."""
+        self.log.append(("ended", lease))
+
     def finish(self, key: PassKey) -> Lease | None:
         """See `Dealer.finish`."""
         self.log.append(("finish", key))

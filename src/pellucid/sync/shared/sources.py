@@ -175,7 +175,7 @@ class ScannedSource:
     Args:
         begin: begins to iterate it.
         take: the next lease of this pass.
-        done: tells that a lease is beyond the end.
+        ended: tells that a lease is beyond the end.
         draws: whether iterating draws random numbers, that must be the same on all workers.
     """
 
@@ -183,13 +183,13 @@ class ScannedSource:
         self,
         begin: Callable[[], Iterator[Any]],
         take: Take,
-        done: Callable[[Lease], None],
+        ended: Callable[[Lease], None],
         *,
         draws: bool = False,
     ) -> None:
         self._begin = begin
         self._take = take
-        self._done = done
+        self._ended = ended
         # what iterating draws from, from pass to pass the same on all workers
         self._states = generators.states() if draws else None
         self._first = self._states
@@ -218,7 +218,7 @@ class ScannedSource:
                 if self._position > lease.index:
                     return lease, item
         except StopIteration:
-            self._done(lease)
+            self._ended(lease)
             return None
 
     def _swapped(self, act: Callable[[], Any]) -> Any:

@@ -78,6 +78,11 @@ class AgreedDealer:
         if self._dealer is not None:
             self._dealer.done(lease)
 
+    def ended(self, lease: Lease) -> None:
+        """See `Dealer.ended`."""
+        if self._dealer is not None:
+            self._dealer.ended(lease)
+
     def finish(self, key: PassKey) -> Lease | None:
         """See `Dealer.finish`."""
         return answered(

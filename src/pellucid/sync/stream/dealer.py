@@ -133,6 +133,15 @@ class ClusterDealer:
             with self._engine.node() as node:
                 node.done(_of_node(lease))
 
+    def ended(self, lease: Lease) -> None:
+        """See `Dealer.ended`."""
+        self._ungranted.discard(lease)
+        self._held.discard(lease)
+        if self._trial is not None:
+            self._trial.forget(lease)
+        with self._engine.node() as node:
+            node.end_pass(lease.key, lease.index)
+
     def finish(self, key: PassKey) -> Lease | None:
         """See `Dealer.finish` and [Note: the end of a pass]."""
         until: float | None = None
@@ -241,6 +250,11 @@ class _Trial:
         self._batches = batches
         self._next = 0
         self._in_order = True
+
+    def forget(self, lease: Lease) -> None:
+        """There is no such batch."""
+        if lease in self.granted:
+            self.granted.remove(lease)
 
     def take(self, deal: Callable[[PassKey], Lease | None]) -> tuple[Lease | None, bool]:
         """The next batch, and whether it is this box's to train on."""

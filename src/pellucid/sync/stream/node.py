@@ -343,6 +343,10 @@ class Node:
         """Batches that were taken and will not be trained on here: others may have them."""
         self._passes.give_back(leases)
 
+    def end_pass(self, key: PassKey, batches: int) -> None:
+        """A pass whose length was not known has come to its end after so many batches."""
+        self._passes.end(key, batches)
+
     def ask_again(self, key: PassKey) -> None:
         """A pass that was used up may be so no longer: somebody died."""
         self._passes.ask_again(key)

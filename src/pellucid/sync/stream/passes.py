@@ -143,6 +143,15 @@ class Passes:
             self._at(lease.key).begun.discard(lease.index)
             self._returned.append(lease)
 
+    def end(self, key: PassKey, batches: int) -> None:
+        """A pass has only so many batches."""
+        one = self._own[key]
+        known = batches if one.batches is None else min(batches, one.batches)
+        one.batches, one.used_up = known, True
+        one.begun = {index for index in one.begun if index < known}
+        one.pool = deque(le for le in one.pool if le.key != key or le.index < known)
+        self._ended[key] = known
+
     def ask_again(self, key: PassKey) -> None:
         """Look again whether a pass is used up."""
         self._own[key].used_up = False

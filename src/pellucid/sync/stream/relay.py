@@ -99,6 +99,10 @@ class RelayedDealer:
         """See `Dealer.done`."""
         self._call("done", packed(lease))
 
+    def ended(self, lease: Lease) -> None:
+        """See `Dealer.ended`."""
+        self._call("ended", packed(lease))
+
     def finish(self, key: PassKey) -> Lease | None:
         """See `Dealer.finish`."""
         return answered(self._call("finish", key))
@@ -191,6 +195,9 @@ class _Desk:
 
     def _done(self, lease: _Packed) -> None:
         self._dealer.done(unpacked(lease))
+
+    def _ended(self, lease: _Packed) -> None:
+        self._dealer.ended(unpacked(lease))
 
     def _finish(self, key: list[int]) -> _Packed | None:
         return packed(self._dealer.finish(PassKey(*key)))
