@@ -100,7 +100,9 @@ def caffe() -> None:
 def train(context: click.Context, /, **flags: Any) -> None:
     """Train as a solver says, with several workers; all flags of `pellucid run` apply."""
     ours = {option.name: flags.pop(option.name) for option in _RUN_OPTIONS if option.name}
-    with _told():
+    from pellucid.launch.signals import blocked
+
+    with _told(), blocked():  # reading the solver brings in numpy and its threads, see there
         _choose_device(flags["solver"], flags.pop("gpu"), ours)
     argv = [f"--{name}" for name, value in flags.items() if value is True]
     argv += [

@@ -10,6 +10,7 @@ which: the one that the box of the lower number dialled, and of those the later.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import os
@@ -447,7 +448,8 @@ class TcpNetwork:
         files = [c.socket for c in self._connections]
         files += [self._listener] if self._listener is not None else []
         for file in files:
-            os.close(file.detach())
+            with contextlib.suppress(OSError):  # it was closed before
+                os.close(file.detach())
 
 
 def _precedence(connection: Connection) -> tuple[bool, int]:
