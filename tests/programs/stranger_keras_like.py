@@ -1,3 +1,4 @@
+# tolerance: 1e-8 (a bias before batch normalisation has no gradient but rounding, which Adam scales up)
 """A Keras-like wrapper somebody wrote: compile, fit with callbacks and a bar, evaluate, predict."""
 import sys
 
