@@ -17,7 +17,6 @@ import argparse
 import datetime
 import json
 import os
-import platform
 import signal
 import subprocess
 import sys
@@ -32,6 +31,7 @@ from statistics import median
 from typing import IO, Any
 
 import psutil  # type: ignore[import-untyped]
+from machine import commit, machine
 from rich.console import Console
 from rich.table import Table
 
@@ -316,7 +316,6 @@ def _print(console: Console, rows: list[Row], runs: list[Run]) -> None:
 
 
 def _write(args: argparse.Namespace, rows: list[Row], runs: list[Run], failures: list[str]) -> None:
-    import torch
 
     ratios = {
         row.name: {
@@ -329,15 +328,8 @@ def _write(args: argparse.Namespace, rows: list[Row], runs: list[Run], failures:
     report: dict[str, Any] = {
         "what": "samples/s of pellucid as a ratio to each column, and all runs",
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "commit": _commit(),
-        "machine": {
-            "processor": _processor(),
-            "cores": os.cpu_count(),
-            "memory_gb": round(psutil.virtual_memory().total / 2**30),
-            "system": platform.platform(),
-            "python": platform.python_version(),
-            "torch": str(torch.__version__),
-        },
+        "commit": commit(),
+        "machine": machine(),
         "settings": {
             "rounds": args.rounds,
             "workers": args.workers,
@@ -351,24 +343,6 @@ def _write(args: argparse.Namespace, rows: list[Row], runs: list[Run], failures:
     }
     args.json.parent.mkdir(parents=True, exist_ok=True)
     args.json.write_text(json.dumps(report, indent=1) + "\n")
-
-
-def _commit() -> str:
-    def git(*command: str) -> str:
-        done = subprocess.run(
-            ["git", *command], cwd=HERE, capture_output=True, text=True, check=False
-        )
-        return done.stdout.strip() if done.returncode == 0 else ""
-
-    commit = git("rev-parse", "HEAD") or "none"
-    return f"{commit} with changes" if git("status", "--porcelain") else commit
-
-
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return platform.processor()
 
 
 if __name__ == "__main__":

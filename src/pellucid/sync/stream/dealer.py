@@ -16,17 +16,14 @@ the time the pass took. So does each box's first worker for the others of its bo
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
 
 from pellucid.sync.shared.dealer import Lease, Opened, PassKey, Role
 from pellucid.sync.stream.engine import Engine
 from pellucid.sync.stream.node import WAIT, Node, Wait
 from pellucid.sync.stream.node import Lease as NodeLease
+from pellucid.sync.stream.patience import patience
 
 __all__ = ["BoxPasses", "ClusterDealer"]
-
-LEAST_SECONDS: Final = 2.0  # to wait at the end of a pass, at most, ...
-SHARE: Final = 0.1  # ... and this share of the time it took
 
 
 class BoxPasses:
@@ -152,7 +149,7 @@ class ClusterDealer:
             if dealt is not None:
                 return dealt
             if until is None:
-                until = now + LEAST_SECONDS + SHARE * (now - self._opened.get(key, now))
+                until = now + patience(now - self._opened.get(key, now))
             if now >= until or not self._waits(node, key):
                 return None
             node.ask_again(key)

@@ -253,15 +253,6 @@ class Node:
         self._check_block(block)
         return all(chunk.version != NEVER for chunk in block.chunks)
 
-    def amplify(self, block_id: int, gain: float) -> None:
-        """Let the weights of our deltas be our share times N**gain; trained chunks only.
-
-        Args:
-            block_id: which block.
-            gain: 0 averages, 1 sums.
-        """
-        self._blocks[block_id].gain = min(max(gain, 0.0), 1.0)
-
     def stride(self, power: float = 1.0) -> float:
         """By how much to multiply the script's learning rate for a step of this box.
 

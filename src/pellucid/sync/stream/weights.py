@@ -20,11 +20,10 @@ from pellucid.sync.hogwild.weights import BoxWeights, Held
 from pellucid.sync.shared.dealer import Block
 from pellucid.sync.stream.engine import Engine
 from pellucid.sync.stream.exchange import BoxExchange, Exchange, describe
+from pellucid.sync.stream.patience import patience
 
 __all__ = ["ClusterWeights", "LastLook", "Settling"]
 
-LEAST_SECONDS: Final = 2.0  # the leader settles for so long, at most, ...
-SHARE: Final = 0.1  # ... and this share of the time its pass took
 ROUNDS: Final = 2  # the first gives our deltas; the others' are on their way at the same time
 # their rate is no factor of their step
 UNSCALED: Final = ("LBFGS", "Rprop")
@@ -76,7 +75,7 @@ class Settling:
         with self._engine.node() as node:
             node.settle()
         if look:
-            limit = LEAST_SECONDS + SHARE * (time.monotonic() - self._began)
+            limit = patience(time.monotonic() - self._began)
             self.done = self._wait(limit)
             if not self.done:
                 self._tell_slow(limit)
