@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -20,3 +22,12 @@ def like_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LikePython
     runner = LikePython(tmp_path_factory.mktemp("like_python"))
     yield runner
     runner.stop()
+
+
+def pytest_configure() -> None:
+    """What a shell starts with ``&`` ignores Ctrl-C, and so would all that the tests start."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        ignored = signal.getsignal(number) is signal.SIG_IGN
+        if ignored and threading.current_thread() is threading.main_thread():
+            handler = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+            signal.signal(number, handler)
