@@ -17,6 +17,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from pellucid.errors import LinkError
 from pellucid.sync.stream.node import NodeSettings
 from pellucid.sync.stream.rehearsal import Rehearsal
 from pellucid.transport.loopback import Link
@@ -192,6 +193,39 @@ def test_the_founder_dies_and_another_box_leads(ledger: Ledger) -> None:
         cluster.run(0.1)
     cluster.heal()
     cluster.check()
+
+
+@pytest.mark.parametrize("moment", range(4, 12))
+@pytest.mark.parametrize("others", [1, 2])
+def test_the_founder_dies_before_anybody_has_its_weights(
+    ledger: Ledger, others: int, moment: int
+) -> None:
+    cluster = Cluster(ledger)
+    cluster.start(0)
+    cluster.run(1.0)
+    cluster.train(0)
+    for number in range(1, others + 1):
+        cluster.start(number)
+    cluster.run(0.1 * moment)
+    assert cluster.members() == set(range(others + 1))
+    cluster.crash(0)
+    assert cluster.world.run(30, cluster.agreed), "those that are left wait for ever"
+    cluster.start(9)
+    assert cluster.world.run(30, cluster.agreed)
+    assert cluster.world.settle(60)
+    for box in cluster.world.boxes.values():
+        np.testing.assert_array_equal(box.node.weights(0), cluster.world.boxes[1].node.weights(0))
+
+
+def test_who_was_not_admitted_when_the_founder_died_ends_with_an_error(ledger: Ledger) -> None:
+    cluster = Cluster(ledger)
+    cluster.start(0)
+    cluster.start(1)
+    cluster.run(0.2)
+    assert cluster.members() == {0}
+    cluster.crash(0)
+    with pytest.raises(LinkError, match="box 0 has ended before this box was admitted"):
+        cluster.run(30)
 
 
 @pytest.mark.parametrize("minority", [{0}, {2}, {0, 1}])

@@ -62,6 +62,22 @@ def test_what_a_dead_box_left_is_dealt_again_and_in_the_next_pass_if_it_must() -
     assert queue.take(1, NEXT, 1).leases == (Lease(NEXT, 0),)
 
 
+def test_what_a_box_left_in_a_pass_long_over_can_still_be_drawn() -> None:
+    queue = EpochQueue()
+    queue.open(KEY, b"order", 2)
+    queue.take(0, KEY, 1)
+    queue.take(1, KEY, 1)
+    queue.report(PassReport(KEY, 0, ((1, 2),)))
+    for number in range(1, 8):  # the silence of box 0 lasts longer than a few short passes
+        queue.open((0, number), b"later", 1)
+        queue.take(1, (0, number), 1)
+        queue.report(PassReport((0, number), 0, ((0, 1),)))
+    assert queue.bury({1}) == 1
+    queue.open((0, 8), b"latest", 1)
+    assert queue.take(1, (0, 8), 1).leases == (Lease(KEY, 0),)
+    assert queue.open(KEY, b"", None) == (b"order", 2)
+
+
 def test_what_is_given_back_stays_in_its_pass() -> None:
     queue = EpochQueue()
     queue.open(KEY, b"", 2)

@@ -193,3 +193,46 @@ def test_weights_that_somebody_has_are_not_seeded_again() -> None:
     second = membership.propose(mine, 1.0)
     assert second is not None
     assert second.blocks[0].seeded
+
+
+def only_box_0_is_ready() -> Membership:
+    """Of box 1, of three that know of a block whose weights only box 0 has."""
+    membership = group(1, 3)
+    block = BlockInfo("layout", 100, 10, 0, seeded=True)
+    members = tuple(Member(n, n + 100, "", 1, 1) for n in range(3))
+    membership.receive(View(view_id(2, 0), 0, members, (block,)), 0.0)
+    for other, ready in ((0, 1), (2, 0)):
+        said = msgspec.structs.replace(beat(other, (1,), blocks=1), ready=ready)
+        membership.heard(said, 0.0)
+    return membership
+
+
+def test_weights_that_died_with_their_only_box_are_seeded_again() -> None:
+    membership = only_box_0_is_ready()
+    membership.closed(0, 0.0)
+    membership.heard(msgspec.structs.replace(beat(2, (1,), blocks=1)), 2.0)
+    view = membership.propose(msgspec.structs.replace(beat(1, ()), blocks=1), 2.0)
+    assert view is not None
+    assert (view.blocks[0].seeder, view.blocks[0].seeded) == (1, False)
+
+
+def test_weights_of_a_silent_box_are_waited_for_but_not_for_ever() -> None:
+    membership = only_box_0_is_ready()
+    mine = msgspec.structs.replace(beat(1, ()), blocks=1)
+    seeders = {}
+    for now in range(2, 70, 2):
+        membership.heard(msgspec.structs.replace(beat(2, (1,), blocks=1)), now)
+        membership.propose(mine, now)
+        assert membership.view is not None
+        seeders[now] = membership.view.blocks[0].seeder
+    assert seeders[58] == 0
+    assert seeders[60] == 1
+
+
+def test_who_can_be_let_in_by_nobody_is_forsaken() -> None:
+    membership, own = outsider(1, ready=0)
+    assert not membership.forsaken(own, 9.9)
+    assert membership.forsaken(own, 10.0)
+    assert not outsider(1)[0].forsaken(outsider(1)[1], 10.0)  # it has the weights: it begins anew
+    membership.heard(msgspec.structs.replace(own, box=2, boot=102), 5.0)
+    assert not membership.forsaken(own, 10.0)  # box 2 may have them

@@ -116,10 +116,10 @@ class EpochQueue:
             forgotten is empty: there is nothing to be drawn.
         """
         loader, number = key
-        if number < self._gone.get(loader, 0):
-            return b"", batches
         one = self._passes.get(key)
         if one is None:
+            if number < self._gone.get(loader, 0):
+                return b"", batches
             one = self._passes[key] = _Pass(order, batches)
             self._retire(loader, number)
         if one.order is None and order:  # who asks without one only wants to know

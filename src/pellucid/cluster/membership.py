@@ -20,6 +20,9 @@ begin anew, the one with the lowest number first: nobody else can admit them.
 A member takes over the stewardship only when everyone senior to it is dead by its own ears and by
 those of the majority of whom it hears.
 
+The weights of a block are first the seeder's. If every box that had all of them is gone, or silent
+for long, before another had, a new seeder gives its own: the run is young then, or was one box's.
+
 Seniority is the order of admission. A box that comes back is admitted anew, at the end, and has to
 take over the weights of the others before its own deltas count.
 """
@@ -28,12 +31,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Final
 
 import msgspec
 
 from pellucid.wire.messages import BlockInfo, Heartbeat, Member, View, view_id, view_number
 
 __all__ = ["Membership", "State", "Timing"]
+
+
+FORGOTTEN: Final = 6  # times as long silent as the dead: nobody waits for its weights any more
 
 
 @dataclass(frozen=True)
@@ -249,10 +256,9 @@ class Membership:
             if self.present(member, now)
         ]
         members += [self._admitted(beat, number, blocks) for beat in self._newcomers(members, now)]
-        ready = max(
-            own.ready, *(b.ready for m in view.members if (b := self.beat(m.box)) is not None), 0
-        )
-        blocks = [_seeded(at, block, members, ready) for at, block in enumerate(blocks)]
+        ready = self._ready(own, members, now)
+        if ready is not None:
+            blocks = [_seeded(at, block, members, ready) for at, block in enumerate(blocks)]
         if tuple(members) == view.members and tuple(blocks) == view.blocks:
             return None
         self.view = View(number, view.id, tuple(members), tuple(blocks))
@@ -260,7 +266,7 @@ class Membership:
 
     def _begin_anew(self, view: View, own: Heartbeat, now: float) -> View | None:
         """The next view of boxes outside, when nobody is left inside."""
-        if not all(self._is_gone(member, now) or member.box == self.box for member in view.members):
+        if not self._all_gone(view, now):
             return None
         others = [beat for beat in self._newcomers([], now) if beat.ready]
         if not own.ready or any(beat.box < self.box for beat in others):
@@ -270,6 +276,40 @@ class Membership:
         members = tuple(self._admitted(beat, number, blocks) for beat in [own, *others])
         self.view = View(number, view.id, members, tuple(blocks))
         return self.view
+
+    def forsaken(self, own: Heartbeat, now: float) -> bool:
+        """Whether this box is outside and nobody is left who could let it in, or might come back.
+
+        Args:
+            own: what we would tell of ourselves.
+            now: seconds.
+        """
+        view = self.view
+        return (
+            view is not None
+            and self.me is None
+            and not own.ready
+            and self._all_gone(view, now)
+            and all(now - peer.heard >= self.timing.dead for peer in self._peers.values())
+        )
+
+    def _all_gone(self, view: View, now: float) -> bool:
+        return all(self._is_gone(member, now) or member.box == self.box for member in view.members)
+
+    def _ready(self, own: Heartbeat, members: list[Member], now: float) -> int | None:
+        """How many blocks there are whose weights somebody has who may still be alive.
+
+        None as long as a member has not said yet what it has.
+        """
+        told = [own.ready]
+        for member in members:
+            if member.box != self.box and self.beat(member.box) is None:
+                return None
+        for peer in self._peers.values():
+            silent = now - peer.heard >= FORGOTTEN * self.timing.dead
+            if peer.beat is not None and not silent and not self._left(peer, now):
+                told.append(peer.beat.ready)
+        return max(told)
 
     def _left(self, peer: _Peer, now: float) -> bool:
         return peer.gone or (peer.closed is not None and now - peer.closed >= self.timing.closed)
@@ -347,10 +387,9 @@ def _matching(beat: Heartbeat, blocks: list[BlockInfo]) -> int:
 
 
 def _seeded(at: int, block: BlockInfo, members: list[Member], ready: int) -> BlockInfo:
-    """If the seeder has gone before anybody had its values, another one takes its role."""
-    if block.seeded or ready > at:
-        return block if block.seeded else msgspec.structs.replace(block, seeded=True)
+    """If all have gone who had the weights, another box's first ones take their place."""
     able = [member.box for member in members if member.blocks > at]
-    if not able or block.seeder in able:
+    seeder = block.seeder if ready > at or block.seeder in able or not able else able[0]
+    if (block.seeder, block.seeded) == (seeder, ready > at):
         return block
-    return msgspec.structs.replace(block, seeder=able[0])
+    return msgspec.structs.replace(block, seeder=seeder, seeded=ready > at)

@@ -129,7 +129,7 @@ class BlockInfo(Body, frozen=True, array_like=True):
         elements: of the whole array.
         chunk: elements of one chunk, but for a shorter last one.
         seeder: the box whose first values count.
-        seeded: whether they were taken over: from then on nobody else's do.
+        seeded: whether a box has all of them that may still be alive: nobody else's count then.
     """
 
     fingerprint: Fingerprint

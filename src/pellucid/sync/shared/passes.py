@@ -141,10 +141,12 @@ class Passes:
         while len(self._orders) > ORDERS_KEPT:
             del self._orders[next(iter(self._orders))]
 
-        def orders(wanted: PassKey) -> Order:
+        def orders(wanted: PassKey) -> Order | None:
             found = self._orders.get(wanted)
             if found is None:
                 deposited = self.dealer.open(wanted, b"", length).order
+                if not deposited:
+                    return None
                 found = self._orders[wanted] = Order(loader, deposited, held)
             return found
 

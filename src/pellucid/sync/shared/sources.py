@@ -112,7 +112,7 @@ class IndexedSource:
     Args:
         shadow: of the loader, see `Shadows`.
         iterate: ``DataLoader.__iter__``.
-        orders: gives the order of a pass.
+        orders: gives the order of a pass; None if all who knew that of an earlier one are dead.
         take: the next lease of this pass.
         done: tells that a lease is beyond the end of its pass.
     """
@@ -121,7 +121,7 @@ class IndexedSource:
         self,
         shadow: Any,
         iterate: Callable[[Any], Iterator[Any]],
-        orders: Callable[[PassKey], Order],
+        orders: Callable[[PassKey], Order | None],
         take: Take,
         done: Callable[[Lease], None],
     ) -> None:
@@ -152,7 +152,8 @@ class IndexedSource:
 
     def fetch(self, lease: Lease) -> tuple[Lease, Any] | None:
         """See `Source.fetch`; in this process, the loader's own may be gone."""
-        indices = self._orders(lease.key).batch(lease.index)
+        order = self._orders(lease.key)
+        indices = None if order is None else order.batch(lease.index)
         if indices is None:
             return None
         return lease, _fetch(self._shadow, indices)
@@ -160,10 +161,13 @@ class IndexedSource:
     def _leased(self) -> Iterator[Any]:
         yield from list(self._given)  # whoever divides the batches may have to begin again
         while (lease := self._take()) is not None:
-            indices = self._orders(lease.key).batch(lease.index)
-            if indices is None:  # beyond the end, of a sampler that does not know its length
+            order = self._orders(lease.key)
+            indices = None if order is None else order.batch(lease.index)
+            if indices is None:
                 self._done(lease)
-                return
+                if order is None:  # a batch of an earlier pass that nobody can tell any more
+                    continue
+                return  # beyond the end, of a sampler that does not know its length
             self._noted.append(lease)
             self._given.append(indices)
             yield indices

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from pellucid.cluster.leases import Lease, PassKey
 from pellucid.cluster.membership import State
-from pellucid.errors import MismatchError
+from pellucid.errors import LinkError, MismatchError
 from pellucid.sync.stream.blocks import Block, ChunkKind
 from pellucid.sync.stream.desk import Desk, Identity, NodeSettings, Note
 from pellucid.sync.stream.owning import Owning
@@ -57,6 +57,7 @@ from pellucid.wire.messages import (
     View,
     view_number,
 )
+from pellucid.wire.rules import Rule
 
 __all__ = ["WAIT", "Identity", "Lease", "Node", "NodeSettings", "Note", "PassKey", "Wait"]
 
@@ -141,12 +142,24 @@ class Node:
         self._after(now)
 
     def tick(self, now: float) -> None:
-        """Time has passed."""
+        """Time has passed.
+
+        Raises:
+            LinkError: all boxes that could have let this one in have ended.
+        """
         self._measure_rate(now)
         if now - self._beaten >= self._desk.settings.timing.heartbeat:
             self._beat_all(now)
         before = self._desk.view
-        proposed = self._desk.membership.propose(self._own_beat(now), now)
+        own = self._own_beat(now)
+        if self._desk.membership.forsaken(own, now):
+            boxes = ", ".join(str(member.box) for member in before.members) if before else ""
+            msg = (
+                f"box {boxes} has ended before this box was admitted, and nobody else is left who "
+                "has the weights: start the run again"
+            )
+            raise LinkError(msg, Rule.END)
+        proposed = self._desk.membership.propose(own, now)
         if proposed is not None:
             self._tell_view(proposed)
             self._follow(proposed, before)
@@ -591,6 +604,13 @@ class Node:
                 f"box {box} has left" if leaving else f"box {box} is dead: nothing is heard of it"
             )
             self._desk.note("left" if leaving else "died", box, text)
+        for was, now in zip(() if before is None else before.blocks, view.blocks, strict=False):
+            if was.seeded and not now.seeded:
+                text = (
+                    f"nobody that is left has all weights of model {now.fingerprint[:12]}: "
+                    f"what is lost of them begins anew, as it was when box {now.seeder} began"
+                )
+                self._desk.note("lost", now.seeder, text)
         if before is not None and before.members[0].box != view.members[0].box:
             lead = view.members[0].box
             self._desk.note("leads", lead, f"box {lead} leads now, and prints and saves")
