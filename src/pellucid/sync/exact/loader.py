@@ -1,6 +1,8 @@
 """Loaders: each worker loads its rows of every batch, and sees the whole batch.
 
 [Note: rungs]
+*Known*: a `TensorDataset` with torch's own collate function. Each worker takes its rows of large
+tensors and all rows of small ones straight from the dataset's tensors: nothing is exchanged.
 *Sliced*: samplers run the same everywhere, each worker fetches and collates its own rows only.
 Small tensors are made whole by one packed exchange a batch, large ones stay split behind a
 `BatchView`. This needs samples that do not depend on each other: a collate function that works row
@@ -33,6 +35,7 @@ from torch.utils.data import (
 )
 
 from pellucid.errors import DivergenceError
+from pellucid.sync.exact.columns import Columns
 from pellucid.sync.exact.rows import Rows, split_rows
 from pellucid.sync.exact.tree import leaves_of, map_leaves
 from pellucid.sync.exact.view import BatchView
@@ -44,15 +47,21 @@ __all__ = ["Loaders"]
 # rows of at least this many bytes stay split: gathering less costs no more than the exchange itself
 LARGE_BYTES: Final = 16 << 10
 
-_RANDOM, _WHOLE, _FAILED = 1, 2, 4
+_RANDOM, _WHOLE, _FAILED, _KNOWN = 1, 2, 4, 8
+
+DISPUTE: Final = (
+    "the workers drew different batches from the same loader: their random states or datasets "
+    "differ. If the script prepares or caches data in its first run, run it again; if it seeds "
+    "from the clock or the process id, seed it with a number"
+)
 
 
 class _Indices(list[Any]):
     """One worker's indices of a batch; travels to the loader's own processes."""
 
     batch: list[Any]
-    start: int
-    stop: int
+    start: int  # of our rows in the batch
+    longest: int  # rows of the longest slice
 
 
 class _Fetched:
@@ -60,7 +69,8 @@ class _Fetched:
 
     Attributes:
         value: the collated rows (or the collated whole batch).
-        flags: `_RANDOM` if samples drew random numbers, `_WHOLE` if this is the whole batch.
+        flags: `_RANDOM` if samples drew random numbers, `_WHOLE` if this is the whole batch,
+            `_KNOWN` if nothing has to be exchanged.
     """
 
     def __init__(self, value: Any, flags: int) -> None:
@@ -77,8 +87,9 @@ class _Fetched:
 class _Dataset:
     """Fetches one worker's rows, or the whole batch where samples turn out to be random."""
 
-    def __init__(self, inner: Any) -> None:
+    def __init__(self, inner: Any, columns: Columns | None = None) -> None:
         self.inner = inner
+        self._columns = columns
         self._held: tuple[Any, ...] | None = None
         self._draws_nothing = _draws_nothing(inner)
         # of all generators, before the latest fetch in this process
@@ -99,6 +110,9 @@ class _Dataset:
         return list(many(list(indices))) if many else [self.inner[i] for i in indices]
 
     def __getitems__(self, indices: _Indices) -> tuple[list[Any], int]:
+        known = self._known(indices)
+        if known is not None:
+            return known, _KNOWN | (_WHOLE if len(indices) == len(indices.batch) else 0)
         if len(indices) == len(indices.batch):
             return self.fetch(indices), _WHOLE
         if self._draws_nothing:
@@ -110,6 +124,20 @@ class _Dataset:
             return samples, 0
         generators.restore(before, held)
         return self.fetch(indices.batch), _RANDOM | _WHOLE
+
+    def _known(self, indices: _Indices) -> list[torch.Tensor] | None:
+        """The collated batch: our rows of large columns, all rows of small ones."""
+        if self._columns is None:
+            return None
+        # all workers look at the whole batch, so all decide alike
+        rows = self._columns.rows(indices.batch)
+        if rows is None:
+            return None
+        mine = rows[indices.start : indices.start + len(indices)]
+        return [
+            Columns.select(column, mine if _is_large(column, indices.longest) else rows)
+            for column in self._columns.tensors
+        ]
 
     def __len__(self) -> int:
         return len(self.inner)
@@ -123,7 +151,7 @@ class _Collate:
 
     def __call__(self, fetched: tuple[list[Any], int]) -> _Fetched:
         samples, flags = fetched
-        return _Fetched(self.inner(samples), flags)
+        return _Fetched(samples if flags & _KNOWN else self.inner(samples), flags)
 
 
 class _WorkerInit:
@@ -182,7 +210,7 @@ class _Loading:
         if self.whole or len(batch) < len(group.living):
             rows = Rows(len(batch), (len(batch),) * group.workers, 0, len(batch))
         indices = _Indices(batch[rows.start : rows.stop])
-        indices.batch = batch
+        indices.batch, indices.start, indices.longest = batch, rows.start, max(rows.sizes)
         self.noted.append((indices, rows))
         return indices
 
@@ -236,7 +264,7 @@ class Loaders:
         if shadow is None:
             shadow = copy.copy(loader)
             vars(shadow).update(
-                dataset=_Dataset(loader.dataset),
+                dataset=_Dataset(loader.dataset, Columns.of(loader.dataset, loader.collate_fn)),
                 collate_fn=_Collate(loader.collate_fn),
                 worker_init_fn=_WorkerInit(loader.worker_init_fn),
                 _iterator=None,
@@ -324,17 +352,30 @@ class _Pass:
         indices, rows = self._loading.noted.popleft()
         if self._loaders.alone and fetched.flags & _WHOLE:
             return fetched.value
+        if fetched.flags & _KNOWN:
+            return self._known(indices, rows, fetched)
         value, leaves = _flatten(fetched.value)
         taken = self._exchange(indices, rows, fetched.flags, leaves)
         if taken is None:
             return self._fall_back(indices, fetched)
         if fetched.flags & _WHOLE:
             return fetched.value
-        sharers = {worker for worker, size in enumerate(rows.sizes) if size}
-        if not sharers <= taken.keys() & set(self._group.living):
+        if not rows.sharers <= taken.keys() & set(self._group.living):
             # a worker died since this batch was shared out: its rows are loaded again
             return self._loader.collate_fn(self._data.fetch(indices.batch))
         return _rebuild(value, leaves, rows, taken, self._group)
+
+    def _known(self, indices: _Indices, rows: Rows, fetched: _Fetched) -> Any:
+        """A batch of which nobody needs anything from the others, unless somebody died."""
+        self._group.claim(_hash(indices.batch), DISPUTE)
+        if fetched.flags & _WHOLE:
+            return fetched.value
+        if not rows.sharers <= set(self._group.living):
+            return self._loader.collate_fn(self._data.fetch(indices.batch))
+        return [
+            BatchView(self._group, rows, leaf) if _is_large(leaf, indices.longest) else leaf
+            for leaf in fetched.value
+        ]
 
     def _fetch(self) -> _Fetched | None:
         """Our rows of the next batch; None at the end of the pass."""
@@ -366,12 +407,7 @@ class _Pass:
         taken = self._group.swap("batch", [header, *small])
         headers = [parts[0].view(torch.int64).tolist() for parts in taken.values()]
         if any(h[:2] != headers[0][:2] for h in headers):
-            msg = (
-                "the workers drew different batches from the same loader: their random states or "
-                "datasets differ. If the script prepares or caches data in its first run, run it "
-                "again; if it seeds from the clock or the process id, seed it with a number"
-            )
-            raise DivergenceError(msg)
+            raise DivergenceError(DISPUTE)
         if any(h[2:] != headers[0][2:] for h in headers) or flags & (_RANDOM | _FAILED):
             return None
         return {worker: parts[1:] for worker, parts in taken.items()}
@@ -512,10 +548,6 @@ def _is_rows(leaf: Any, total: int) -> bool:
     return isinstance(leaf, _Strings) and len(leaf.items) == total
 
 
-def _is_large(leaf: torch.Tensor) -> bool:
-    return leaf.numel() * leaf.element_size() >= LARGE_BYTES
-
-
 def _describe(leaves: list[Any], rows: Rows) -> tuple[int, list[torch.Tensor]]:
     """A hash of what the leaves look like, and the bytes of the small ones.
 
@@ -527,7 +559,7 @@ def _describe(leaves: list[Any], rows: Rows) -> tuple[int, list[torch.Tensor]]:
     for leaf in leaves:
         if _is_rows(leaf, rows.local):
             if isinstance(leaf, torch.Tensor):
-                large = _row_bytes(leaf) * longest >= LARGE_BYTES
+                large = _is_large(leaf, longest)
                 words.append((str(leaf.dtype), tuple(leaf.shape[1:]), large))
                 if not large:
                     small.append(leaf.contiguous())
@@ -542,8 +574,10 @@ def _describe(leaves: list[Any], rows: Rows) -> tuple[int, list[torch.Tensor]]:
     return zlib.crc32(repr(words).encode()), small
 
 
-def _row_bytes(leaf: torch.Tensor) -> int:
-    return leaf.numel() // leaf.shape[0] * leaf.element_size()
+def _is_large(leaf: torch.Tensor, rows: int) -> bool:
+    """Whether so many rows of a tensor like this one are better left split."""
+    row = leaf.numel() // max(leaf.shape[0], 1) * leaf.element_size()
+    return row * rows >= LARGE_BYTES
 
 
 def _rebuild(
@@ -565,7 +599,7 @@ def _rebuild(
                 data = taken[worker][place].numpy().tobytes()
                 items += msgspec.msgpack.decode(data, type=kind)
             return type(leaf.items)(items)
-        if _row_bytes(leaf) * longest >= LARGE_BYTES:
+        if _is_large(leaf, longest):
             return BatchView(group, rows, leaf)
         place = next(small)
         parts = [
