@@ -57,7 +57,8 @@ def tables() -> list[Table]:
     return [
         Table("LeNet, SGD with momentum 0.9", [change(SGD, boxes=n) for n in COUNTS]),
         Table("LeNet, Adam", [change(ADAM, boxes=n) for n in COUNTS]),
-        Table("LeNet, SGD: staleness, speeds, deaths", hard, seeds=(0,)),
+        Table("LeNet, SGD: staleness, speeds, deaths", hard),
+        Table("LeNet, SGD: news at every step", [change(eight, cycle=1)]),
         Table("Small net, SGD", [change(SGD, boxes=n, net="small") for n in COUNTS]),
         Table("Small net, Adam", [change(ADAM, boxes=n, net="small") for n in COUNTS]),
         Table(

@@ -17,6 +17,7 @@ from pellucid.params.flat import Memory, private_memory
 from pellucid.sync.shared.dealer import Block, Dealer
 from pellucid.sync.shared.mode import AsynchronousMode
 from pellucid.sync.shared.part import Part
+from pellucid.transport.board import Field
 
 __all__ = ["Side", "side"]
 
@@ -62,7 +63,9 @@ class Side:
             tell=lambda _, text: self.said.append(text),
             frames=script_frames,
         )
-        self.mode = AsynchronousMode(part, dealer, self.weights)
+        self.mode = AsynchronousMode(
+            part, dealer, self.weights, memoryview(bytearray(8 * len(Field))).cast("q")
+        )
 
     def _begin(self) -> None:
         self.begun += 1

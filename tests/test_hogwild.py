@@ -149,9 +149,12 @@ def test_nobody_leaves_a_pass_before_its_last_batch_is_done() -> None:
         assert b.dealers[1].open(KEY, b"", 1).role is Role.SPENT
 
 
-def test_nobody_goes_ahead_while_the_leader_is_about_to_leave_a_pass() -> None:
+@pytest.mark.parametrize("in_time", [True, False])
+def test_nobody_goes_ahead_before_the_leader_has_left_the_pass(in_time: bool) -> None:
     with box(2) as b:
-        b.train(KEY, 1)
+        b.board.fields[:, Field.STATE] = State.RUNNING
+        for dealer in b.dealers if in_time else b.dealers[1:]:
+            assert dealer.open(KEY, b"order", 1, trains=True).role is Role.TRAIN
         lease = b.dealers[1].take(KEY)
         assert lease is not None
         b.dealers[1].done(lease)
@@ -159,9 +162,21 @@ def test_nobody_goes_ahead_while_the_leader_is_about_to_leave_a_pass() -> None:
         b.dealers[1].close(KEY, [])
         with pytest.raises(Waits):
             b.dealers[1].open(PassKey(0, 1), b"", 1)
-        assert b.dealers[0].finish(KEY) is None
+        if in_time:
+            assert b.dealers[0].finish(KEY) is None
+        else:  # all was done before it came
+            assert b.dealers[0].open(KEY, b"", 1).role is Role.SPENT
         b.dealers[0].close(KEY, [])
         assert b.dealers[1].open(PassKey(0, 1), b"", 1).role is Role.TRAIN
+
+
+def test_a_leader_that_has_ended_is_not_waited_for() -> None:
+    with box(2) as b:
+        assert b.dealers[1].open(KEY, b"order", 0, trains=True).role is Role.SPENT
+        assert b.dealers[1].finish(KEY) is None
+        b.dealers[1].close(KEY, [])
+        b.board.fields[0, Field.STATE] = State.FINISHED
+        assert b.dealers[1].open(PassKey(0, 1), b"", 1, trains=True).role is Role.TRAIN
 
 
 def test_patience_with_a_living_worker_has_an_end() -> None:

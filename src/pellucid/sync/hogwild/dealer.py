@@ -15,6 +15,7 @@ __all__ = ["BoxDealer"]
 
 _UNKNOWN: Final = 0  # of a nature
 _TRY, _TRAIN, _WHOLE = 1, 2, 3
+_ENDED: Final = (State.DEAD, State.FINISHED, State.RETIRED)
 _ROLES: Final = {_TRY: Role.TRY, _TRAIN: Role.TRAIN, _WHOLE: Role.WHOLE}
 
 
@@ -57,11 +58,11 @@ class BoxDealer:
     ) -> Opened:
         """See `Dealer.open`.
 
-        Waits for the leader, too, if that is just about to leave the pass that this worker has
-        left: the weights that it evaluates and saves shall be those of the end of the pass.
+        Waits for the leader, too, if that has yet to leave the pass that this worker has left: the
+        weights that it evaluates and saves shall be those of the end of the pass.
         """
         began = self._now()
-        while self._leader_is_leaving() and not self._is_late(began):
+        while self._leader_is_behind() and not self._is_late(began):
             self._pause()
         while True:
             with self._lock:
@@ -133,9 +134,7 @@ class BoxDealer:
 
     def close(self, key: PassKey, undone: list[Lease]) -> None:
         """See `Dealer.close`."""
-        row = self._known(key)
-        if row[Column.LEADER] == self._index + 1:
-            row[Column.LEADER] = 0
+        self._table.leave(self._index, self._rows[key])
         if not undone:
             return
         with self._lock:
@@ -192,8 +191,6 @@ class BoxDealer:
         role = _ROLES[row[Column.ROLE]]
         if role is Role.TRAIN and not self._has_more(self._rows[key]):
             return Opened(Role.SPENT)
-        if role is not Role.WHOLE and self._board.flags[Flag.LEADER] == self._index:
-            row[Column.LEADER] = self._index + 1
         return Opened(role, self._table.order(row))
 
     def _has_more(self, number: int) -> bool:
@@ -225,11 +222,12 @@ class BoxDealer:
         self._table.drop(worker, number, batch)
         return Lease(self._keys[number], batch)
 
-    def _leader_is_leaving(self) -> bool:
+    def _leader_is_behind(self) -> bool:
         if self._finished is None:
             return False
-        leader = self._table.row(self._finished)[Column.LEADER] - 1
-        return leader not in (-1, self._index) and not self._is_dead(leader)
+        leader = int(self._board.flags[Flag.LEADER])
+        trains = self._board.fields[leader, Field.STATE] not in _ENDED
+        return leader != self._index and trains and not self._table.has_left(leader, self._finished)
 
     def _is_late(self, began: float) -> bool:
         """Whether this worker has waited too long since."""

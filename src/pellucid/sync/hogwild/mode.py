@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import Any, Final
+from typing import Final
 
 from pellucid.errors import StoppedError
 from pellucid.sync.hogwild.dealer import BoxDealer
@@ -19,7 +19,6 @@ __all__ = ["HogwildMode"]
 
 # enum members cost a lookup by name: too slow for what every step does
 _STOP, _LEADER = int(Flag.STOP), int(Flag.LEADER)
-_STEPS, _SAMPLES, _TRAIN_NS = int(Field.STEPS), int(Field.SAMPLES), int(Field.TRAIN_NS)
 PAUSE: Final = 0.0005  # seconds between two looks, while this worker waits for another
 
 
@@ -68,18 +67,7 @@ class HogwildMode(AsynchronousMode):
         part = Part(index, seed, self._leads, self._begin, tell, frames)
         table = Table(passes_fd, board.workers)
         dealer = BoxDealer(table, board, index, self._pause, patience=patience)
-        super().__init__(part, dealer, weights)
-
-    def iterate(self, original: Callable[[Any], Iterator[Any]], loader: Any) -> Iterator[Any]:
-        """What ``iter(loader)`` gives the script."""
-        self._look_up()
-        return super().iterate(original, loader)
-
-    def counted(self) -> None:
-        """The counters have changed."""
-        self._look_up()
-        mine = self._mine
-        mine[_STEPS], mine[_SAMPLES], mine[_TRAIN_NS] = self.steps, self.samples, self.train_ns
+        super().__init__(part, dealer, weights, self._mine)
 
     def _leads(self) -> bool:
         return self._flags[_LEADER] == self._index
@@ -96,7 +84,7 @@ class HogwildMode(AsynchronousMode):
             self.part.tell("plan", ", ".join([*parts, "weights are shared without locks"]))
         self._on_begin()
 
-    def _look_up(self) -> None:
+    def look_up(self) -> None:
         """What a worker looks at now and then: is it to stop, does it lead?"""
         if self._flags[_STOP]:
             msg = "the run is being stopped"
@@ -108,6 +96,6 @@ class HogwildMode(AsynchronousMode):
     def _pause(self) -> None:
         """Wait for another worker, a moment."""
         began = time.perf_counter_ns()
-        self._look_up()
+        self.look_up()
         time.sleep(PAUSE)
         self._mine[Field.WAIT_NS] += time.perf_counter_ns() - began

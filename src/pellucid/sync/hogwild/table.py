@@ -4,6 +4,7 @@
 It lies in anonymous shared memory, handed down by the launcher:
 
     header   how many rows there are, and where the next order goes
+    left     for each worker, the latest row it has left, and 1 more
     cells    for each worker, and one more, the leases that it holds
     rows     one for each pass, in the order in which they were first opened
     orders   what the first openers deposited
@@ -48,7 +49,6 @@ class Column(IntEnum):
     ORDER_AT = 8
     ORDER_BYTES = 9
     OVER = 10  # not 0: all batches are done, and the order is dropped
-    LEADER = 11  # the leader's index and 1 more, while it is in this pass
 
 
 class Table:
@@ -80,7 +80,7 @@ class Table:
 
     @staticmethod
     def _orders_start(workers: int) -> int:
-        numbers = HEADER + (workers + 1) * CELLS + ROWS * ROW
+        numbers = HEADER + workers + (workers + 1) * CELLS + ROWS * ROW
         return -(-numbers * 8 // mmap.PAGESIZE) * mmap.PAGESIZE
 
     @property
@@ -90,7 +90,7 @@ class Table:
 
     def row(self, number: int) -> memoryview:
         """A row; what is written to it is there for all."""
-        start = HEADER + (self.workers + 1) * CELLS + number * ROW
+        start = self._cells(self.workers + 1) + number * ROW
         return self._numbers[start : start + ROW]
 
     def add_row(self) -> memoryview:
@@ -103,6 +103,16 @@ class Table:
     def publish_row(self) -> None:
         """The row that `add_row` gave is filled in."""
         self._numbers[_COUNT] += 1
+
+    # progress
+
+    def has_left(self, worker: int, row: int) -> bool:
+        """Whether a worker has come to the end of a row's pass."""
+        return self._numbers[HEADER + worker] > row
+
+    def leave(self, worker: int, row: int) -> None:
+        """A worker has come to the end of a row's pass."""
+        self._numbers[HEADER + worker] = max(self._numbers[HEADER + worker], row + 1)
 
     # orders
 
@@ -136,9 +146,12 @@ class Table:
 
     # cells
 
+    def _cells(self, worker: int) -> int:
+        return HEADER + self.workers + worker * CELLS
+
     def hold(self, worker: int, row: int, batch: int) -> None:
         """Write a lease into a free cell of a worker."""
-        start = HEADER + worker * CELLS
+        start = self._cells(worker)
         numbers = self._numbers
         for cell in range(start, start + CELLS):
             if not numbers[cell]:
@@ -149,7 +162,7 @@ class Table:
 
     def drop(self, worker: int, row: int, batch: int) -> None:
         """Clear the cell that holds a lease."""
-        start = HEADER + worker * CELLS
+        start = self._cells(worker)
         held = (row + 1) << _BATCH_BITS | batch
         numbers = self._numbers
         for cell in range(start, start + CELLS):
@@ -159,7 +172,7 @@ class Table:
 
     def held(self, worker: int, rows: range) -> tuple[int, int] | None:
         """A lease of these rows that a worker holds, as (row, batch); None if there is none."""
-        start = HEADER + worker * CELLS
+        start = self._cells(worker)
         for value in self._numbers[start : start + CELLS]:
             if value and (value >> _BATCH_BITS) - 1 in rows:
                 return (value >> _BATCH_BITS) - 1, value & ((1 << _BATCH_BITS) - 1)

@@ -23,10 +23,14 @@ from pellucid.sync.shared.part import Part
 from pellucid.sync.shared.passes import Passes, in_script_thread
 from pellucid.sync.shared.registry import Numbers, Registry
 from pellucid.sync.shared.schedulers import Schedulers
+from pellucid.transport.board import Field
 
 __all__ = ["AsynchronousMode"]
 
 Original = Callable[..., Any]
+
+# enum members cost a lookup by name: too slow for what every step does
+_STEPS, _SAMPLES, _TRAIN_NS = int(Field.STEPS), int(Field.SAMPLES), int(Field.TRAIN_NS)
 
 
 class AsynchronousMode:
@@ -36,11 +40,13 @@ class AsynchronousMode:
         part: of this worker in the run.
         dealer: deals out batches.
         weights: keeps the workers' weights together.
+        row: this worker's on the board: its counters are kept there.
     """
 
-    def __init__(self, part: Part, dealer: Dealer, weights: Weights) -> None:
+    def __init__(self, part: Part, dealer: Dealer, weights: Weights, row: memoryview) -> None:
         self.part = part
         self.weights = weights
+        self._row = row
         self.passes = Passes(part, dealer, weights, self._batch_done)
         self.steps = 0  # of optimizers
         self.samples = 0  # that entered training forwards and were followed by a step
@@ -64,6 +70,7 @@ class AsynchronousMode:
 
     def iterate(self, original: Callable[[Any], Iterator[Any]], loader: Any) -> Iterator[Any]:
         """What ``iter(loader)`` gives the script."""
+        self.look_up()
         return self.passes.iterate(original, loader)
 
     def share(self, original: Original, items: Any) -> Any:
@@ -118,10 +125,12 @@ class AsynchronousMode:
         now = time.perf_counter_ns()
         self._first_step_ns = self._first_step_ns or now
         self.train_ns = now - self._first_step_ns
-        self.counted()
+        self.look_up()
+        row = self._row
+        row[_STEPS], row[_SAMPLES], row[_TRAIN_NS] = self.steps, self.samples, self.train_ns
 
-    def counted(self) -> None:
-        """The counters have changed: for those who show them."""
+    def look_up(self) -> None:
+        """What a worker looks at now and then; raises if it is to end."""
 
     def close(self) -> None:
         """The script has ended."""

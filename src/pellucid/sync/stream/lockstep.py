@@ -143,7 +143,7 @@ class LockstepMode(StreamMode):
         leader, here = self._engine.leader, self._around.cluster.here.box
         return here == 0 if leader is None else leader == here
 
-    def _look_up(self) -> None:
+    def look_up(self) -> None:
         """What a worker looks at now and then; where all may leave is for the agreement to say."""
         if self._flags[Flag.STOP]:
             msg = "the run is being stopped"

@@ -12,7 +12,7 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any, Final
+from typing import Final
 
 from pellucid.cluster.membership import Timing
 from pellucid.errors import StoppedError
@@ -95,25 +95,11 @@ class StreamMode(AsynchronousMode):
     ) -> None:
         self._around = around
         # as plain integers: they are looked at at every step
-        self._mine = around.board.row(around.index)
         self._flags = around.board.row(around.board.workers)
         self._begun = False
         number = around.cluster.here.box * WORKERS + (0 if alike else around.index)
         part = Part(number, around.seed, self._leads, self._begin, around.tell, around.frames)
-        super().__init__(part, dealer, weights)
-
-    def iterate(self, original: Callable[[Any], Iterator[Any]], loader: Any) -> Iterator[Any]:
-        """What ``iter(loader)`` gives the script."""
-        self._look_up()
-        return super().iterate(original, loader)
-
-    def counted(self) -> None:
-        """The counters have changed."""
-        self._look_up()
-        mine = self._mine
-        mine[Field.STEPS] = self.steps
-        mine[Field.SAMPLES] = self.samples
-        mine[Field.TRAIN_NS] = self.train_ns
+        super().__init__(part, dealer, weights, around.board.row(around.index))
 
     def _leads(self) -> bool:
         return False
@@ -124,7 +110,7 @@ class StreamMode(AsynchronousMode):
             self._begun = True
             self._around.on_begin()
 
-    def _look_up(self) -> None:
+    def look_up(self) -> None:
         """What a worker looks at now and then: is it to stop?"""
         look_up(self._flags)
 
@@ -187,8 +173,9 @@ class FirstWorkersMode(StreamMode):
         self._flags[Flag.GO] = 1
         self.part.tell("plan", plan(self._around))
 
-    def _look_up(self) -> None:
-        super()._look_up()
+    def look_up(self) -> None:
+        """What the first worker looks at: does its box lead, too?"""
+        super().look_up()
         if not self._led and self._leads():
             self._led = True
             self._around.on_lead()

@@ -27,6 +27,7 @@ __all__ = ["ClusterWeights", "LastLook", "Settling"]
 ROUNDS: Final = 2  # the first gives our deltas; the others' are on their way at the same time
 # their rate is no factor of their step
 UNSCALED: Final = ("LBFGS", "Rprop")
+STRIDE_STEPS: Final = 16  # it changes slowly, and other workers have to ask the first one for it
 
 
 class LastLook(Protocol):
@@ -135,6 +136,8 @@ class ClusterWeights(BoxWeights):
         self._of_optimizer: weakref.WeakKeyDictionary[Any, tuple[int, list[str]]] = (
             weakref.WeakKeyDictionary()
         )
+        self._steps = 0
+        self._stride = 1.0  # how many times as long steps are
         self._stepped = True  # since the script got its batch
         self._rates: list[tuple[dict[str, Any], Any]] = []  # while an optimizer steps: its own
 
@@ -160,7 +163,10 @@ class ClusterWeights(BoxWeights):
     def before_step(self, optimizer: Any) -> None:
         """Steps are longer the more boxes there are: see docs/design/0007-stream.md."""
         self._give_back_rates()
-        stride = self._exchange.stride()
+        if self._steps % STRIDE_STEPS == 0:
+            self._stride = self._exchange.stride()
+        self._steps += 1
+        stride = self._stride
         if stride != 1.0 and not type(optimizer).__name__.startswith(UNSCALED):
             groups = [group for group in optimizer.param_groups if "lr" in group]
             self._rates = [(group, group["lr"]) for group in groups]
