@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
 
-from pellucid.sync.exact import handover
+from pellucid.sync.exact import handover, history
 from tests.group_of_processes import run_in_processes
 
 WORKERS = 3
@@ -93,7 +93,7 @@ def test_only_as_many_processes_are_started_as_the_loader_has(kind: str) -> None
     for counts in zip(*(counts for _, counts, _ in results), strict=True):
         assert counts == (1, 1, 0)
     said = [] if kind == "stream" else [
-        "the 2 loader processes of Noise are dealt out over the workers: "
+        "the loader processes of Noise (2 in all) are dealt out over the workers: "
         "its samples draw random numbers"
     ]  # fmt: skip
     assert results[0][2] == said
@@ -116,8 +116,9 @@ def test_batches_that_cannot_be_handed_over_are_loaded_whole() -> None:
     )
 
 
-def _threaded(_: Any, __: list[Any], kind: str) -> list[list[float]]:
+def _threaded(_: Any, __: list[Any], kind: str, replayed: int) -> list[list[float]]:
     _may_have_children()
+    history.REPLAYED = replayed  # type: ignore[misc]
     torch.manual_seed(1)
     loader = loaders()[kind]
     got = numbers(loader)
@@ -133,4 +134,15 @@ def _threaded(_: Any, __: list[Any], kind: str) -> list[list[float]]:
 def test_a_pass_may_go_on_in_another_thread(kind: str) -> None:
     """There is no exchange there: each worker goes on by itself, from where the pass was."""
     expected = plain(loaders()[kind], 2)
-    assert run_in_processes(2, _threaded, kind) == [expected, expected]
+    assert run_in_processes(2, _threaded, kind, history.REPLAYED) == [expected, expected]
+
+
+def test_processes_that_start_anew_after_many_batches_draw_other_numbers_for_the_same_rows() -> (
+    None
+):
+    got, also = run_in_processes(2, _threaded, "kept", 0)
+    expected = plain(loaders()["kept"], 2)
+    assert got == also
+    assert got[:6] == expected[:6]
+    assert got[6:] != expected[6:]
+    assert [[int(x) for x in batch] for batch in got] == [[int(x) for x in b] for b in expected]

@@ -101,7 +101,6 @@ def test_a_leader_that_does_not_come_back(start: Start) -> None:
 
 
 BATCHES = """
-data = TensorDataset(torch.rand(64, 4))
 for epoch in range(3):
     if epoch == 1:
         torch.manual_seed(os.getpid())
@@ -110,8 +109,10 @@ for epoch in range(3):
 """
 
 
-def test_different_batches_of_the_same_loader(start: Start) -> None:
-    err = ends_with_an_error(start(HEAD + BATCHES, "--workers", "2", "--stall-after", "20"))
+@pytest.mark.parametrize("made", ["TensorDataset(rows)", "[(row,) for row in rows]"])
+def test_different_batches_of_the_same_loader(start: Start, made: str) -> None:
+    script = f"{HEAD}\nrows = torch.rand(64, 4)\ndata = {made}\n{BATCHES}"
+    err = ends_with_an_error(start(script, "--workers", "2", "--stall-after", "20"))
     assert "different batches" in err
     assert "process id" in err
     assert err.count("different batches") == 1

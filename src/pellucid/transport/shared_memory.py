@@ -138,6 +138,7 @@ class Group:
         self._mine = self._rows[index]
         self._spent = 0  # nanoseconds of exchanging and waiting
         self._number = 0
+        self._claimed, self._dispute = 0, ""
         self._posted = 0
         self._pass = 0
         self._filled = 0
@@ -185,12 +186,22 @@ class Group:
         header[0] = self._code(kind)
         header[1] = len(parts)
         header[2] = self._flags[_EPOCH]
+        header[3] = self._claimed
         _fence()
         self._mine[_ARRIVED] = number
         waited = self._wait(_ARRIVED, number, kind)
         taken = self._read(slot, number, kind)
         self._note(began, waited, at)
         return taken
+
+    def claim(self, value: int, dispute: str) -> None:
+        """Say something that must be so for all workers; the next exchange tells whether it is.
+
+        Args:
+            value: 64 bits, signed.
+            dispute: what the error says if another worker claims another value.
+        """
+        self._claimed, self._dispute = value, dispute
 
     def _read(self, slot: int, number: int, kind: str) -> dict[int, list[torch.Tensor]]:
         code = self._code(kind)
@@ -202,6 +213,8 @@ class Group:
             header = self._headers[worker][slot]
             if header[0] != code:
                 raise DivergenceError(self._divergence(kind, worker, header[0]))
+            if header[3] != self._claimed:
+                raise DivergenceError(self._dispute)
             epoch = max(epoch, header[2])
             memory = self._slots[worker][slot]
             count = header[1]
@@ -449,6 +462,11 @@ class Group:
     def note_overhead(self, nanoseconds: int) -> None:
         """Time that the script alone would not have spent, exchanges and waiting left out."""
         self._mine[_OVERHEAD_NS] += nanoseconds
+
+    def spent_beside(self) -> int:
+        """Nanoseconds so far that the script alone would not have spent: all that is noted."""
+        mine = self._mine
+        return int(mine[_EXCHANGE_NS] + mine[_WAIT_NS] + mine[_OVERHEAD_NS])
 
     def _note(self, began: int, waited: int, nbytes: int = 0) -> None:
         """An exchange is over: of the time since it began, so much was waiting."""

@@ -13,7 +13,7 @@ Whether a module may be split is not guessed: see `prove.py`. A call is run
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import torch
@@ -22,9 +22,9 @@ from torch import nn
 from pellucid.errors import UnsupportedError
 from pellucid.sync.exact.aliases import aliased
 from pellucid.sync.exact.gradients import Reducer, stray_leaves
-from pellucid.sync.exact.loader import in_script_thread
+from pellucid.sync.exact.loader_pass import in_script_thread
 from pellucid.sync.exact.prove import COUNT, TOO_SMALL, Proof, Prover, Saved
-from pellucid.sync.exact.race import is_faster_alone
+from pellucid.sync.exact.race import Race
 from pellucid.sync.exact.region import Join, LeaveShare, Region, inside, is_inside, named_after
 from pellucid.sync.exact.rows import Rows
 from pellucid.sync.exact.tree import leaves_of, map_leaves
@@ -79,9 +79,9 @@ class Calls:
         self.latest_way: Way | None = None
 
     @property
-    def pays(self) -> bool:
-        """Whether the calls that train are split, and gain by it."""
-        return self.trains_split and not is_faster_alone(self._prover.races)
+    def races(self) -> Sequence[Race]:
+        """How the kinds of calls that train did, split and alone."""
+        return self._prover.races
 
     @property
     def latest_module(self) -> nn.Module | None:

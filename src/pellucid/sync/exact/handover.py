@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import torch
 
-from pellucid.sync.exact.drawn import check_same
+from pellucid.sync.exact.drawn import DISPUTE
 from pellucid.sync.exact.rows import LARGE_BYTES, Rows, split_rows
 from pellucid.sync.exact.view import BatchView
 from pellucid.transport.memory import SLOT_BYTES
@@ -54,13 +54,13 @@ def hand_round(group: Group, drawn: int, total: int | None, source: int, value: 
     began = group.own_time()
     parcel = _pack(value) if group.index == source else None
     parts = [] if parcel is None else [parcel.rest, *parcel.first]
-    taken = group.swap("batch", [torch.tensor([drawn]), *parts])
-    check_same([came[0].view(torch.int64).tolist() for came in taken.values()])
+    group.claim(drawn, DISPUTE)
+    taken = group.swap("batch", parts)
     if source not in taken:
         raise LostError
-    if len(taken[source]) == 1:
+    if not taken[source]:
         raise TravelError
-    _, rest, *memories = taken[source]
+    rest, *memories = taken[source]
     tensors = [] if parcel is None else parcel.tensors
     value = _Unpickler(group, source, total, memories, tensors, rest).load()
     group.note_overhead(group.own_time() - began)

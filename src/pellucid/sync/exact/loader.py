@@ -1,6 +1,8 @@
 """Loaders: the workers share the loading of every batch, and see the whole batch.
 
 [Note: rungs]
+*Known*: a `TensorDataset` with torch's own collate function. Each worker takes its rows of large
+tensors and all rows of small ones straight from the dataset's tensors: nothing is exchanged.
 *Sliced*: samplers run the same everywhere, each worker fetches and collates its own rows only.
 Small tensors are made whole by one packed exchange a batch, large ones stay split behind a
 `BatchView`. This needs samples that do not depend on each other: a collate function that works row
@@ -18,10 +20,12 @@ from __future__ import annotations
 
 import collections
 import copy
-import threading
+import functools
+import operator
 import weakref
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import msgspec
@@ -35,10 +39,12 @@ from torch.utils.data import (
     get_worker_info,
 )
 
+from pellucid.errors import DivergenceError
+from pellucid.sync.exact.columns import Columns
 from pellucid.sync.exact.dealt_loader import DealtBatches, can_deal
-from pellucid.sync.exact.drawn import check_same, hash_of
-from pellucid.sync.exact.handover import HandoverError, TravelError
+from pellucid.sync.exact.drawn import DISPUTE, hash_of
 from pellucid.sync.exact.history import History
+from pellucid.sync.exact.loader_pass import Pass, in_script_thread
 from pellucid.sync.exact.rows import LARGE_BYTES, Rows, split_rows
 from pellucid.sync.exact.tree import leaves_of, map_leaves
 from pellucid.sync.exact.view import BatchView
@@ -47,15 +53,15 @@ from pellucid.transport.shared_memory import Group
 
 __all__ = ["Loaders"]
 
-_RANDOM, _WHOLE, _FAILED = 1, 2, 4
+_RANDOM, _WHOLE, _FAILED, _KNOWN = 1, 2, 4, 8
 
 
 class _Indices(list[Any]):
     """One worker's indices of a batch; travels to the loader's own processes."""
 
     batch: list[Any]
-    start: int
-    stop: int
+    start: int  # of our rows in the batch
+    longest: int  # rows of the longest slice
 
 
 class _Fetched:
@@ -63,7 +69,8 @@ class _Fetched:
 
     Attributes:
         value: the collated rows (or the collated whole batch).
-        flags: `_RANDOM` if samples drew random numbers, `_WHOLE` if this is the whole batch.
+        flags: `_RANDOM` if samples drew random numbers, `_WHOLE` if this is the whole batch,
+            `_KNOWN` if nothing has to be exchanged.
     """
 
     def __init__(self, value: Any, flags: int) -> None:
@@ -80,8 +87,9 @@ class _Fetched:
 class _Dataset:
     """Fetches one worker's rows, or the whole batch where samples turn out to be random."""
 
-    def __init__(self, inner: Any) -> None:
+    def __init__(self, inner: Any, columns: Columns | None = None) -> None:
         self.inner = inner
+        self._columns = columns
         self._held: tuple[Any, ...] | None = None
         self._draws_nothing = _draws_nothing(inner)
         # of all generators, before the latest fetch in this process
@@ -102,6 +110,9 @@ class _Dataset:
         return list(many(list(indices))) if many else [self.inner[i] for i in indices]
 
     def __getitems__(self, indices: _Indices) -> tuple[list[Any], int]:
+        known = self._known(indices)
+        if known is not None:
+            return known, _KNOWN | (_WHOLE if len(indices) == len(indices.batch) else 0)
         if len(indices) == len(indices.batch):
             return self.fetch(indices), _WHOLE
         if self._draws_nothing:
@@ -113,6 +124,20 @@ class _Dataset:
             return samples, 0
         generators.restore(before, held)
         return self.fetch(indices.batch), _RANDOM | _WHOLE
+
+    def _known(self, indices: _Indices) -> list[torch.Tensor] | None:
+        """The collated batch: our rows of large columns, all rows of small ones."""
+        if self._columns is None:
+            return None
+        # all workers look at the whole batch, so all decide alike
+        rows = self._columns.rows(indices.batch)
+        if rows is None:
+            return None
+        mine = rows[indices.start : indices.start + len(indices)]
+        return [
+            Columns.select(column, mine if _is_large(column, indices.longest) else rows)
+            for column in self._columns.tensors
+        ]
 
     def __len__(self) -> int:
         return len(self.inner)
@@ -126,7 +151,7 @@ class _Collate:
 
     def __call__(self, fetched: tuple[list[Any], int]) -> _Fetched:
         samples, flags = fetched
-        return _Fetched(self.inner(samples), flags)
+        return _Fetched(samples if flags & _KNOWN else self.inner(samples), flags)
 
 
 class _WorkerInit:
@@ -185,7 +210,7 @@ class _Loading:
         if self.whole or len(batch) < len(group.living):
             rows = Rows(len(batch), (len(batch),) * group.workers, 0, len(batch))
         indices = _Indices(batch[rows.start : rows.stop])
-        indices.batch = batch
+        indices.batch, indices.start, indices.longest = batch, rows.start, max(rows.sizes)
         self.noted.append((indices, rows))
         return indices
 
@@ -235,7 +260,7 @@ class Loaders:
         history.begin(whose)
         origin = _Origin(self, loader, whose, original, history)
         if not sliceable:
-            return _Pass(origin, self.unsliced(original, loader, whose))
+            return Pass(origin, self.unsliced(original, loader, whose))
         loading = _Loading(self._mode)
         return _SlicedPass(origin, loading, original(self._shadow(loader, whose, loading)))
 
@@ -272,7 +297,7 @@ class Loaders:
         if shadow is None:
             shadow = copy.copy(loader)
             vars(shadow).update(
-                dataset=_Dataset(loader.dataset),
+                dataset=_Dataset(loader.dataset, Columns.of(loader.dataset, loader.collate_fn)),
                 collate_fn=_Collate(loader.collate_fn),
                 worker_init_fn=_WorkerInit(loader.worker_init_fn),
                 _iterator=None,
@@ -307,8 +332,8 @@ class Loaders:
             return
         self._mode.explain(
             f"dealt-{why}",
-            f"the {loader.num_workers} loader processes of {type(whose.dataset).__name__} are "
-            f"dealt out over the workers: {why}",
+            f"the loader processes of {type(whose.dataset).__name__} ({loader.num_workers} in all) "
+            f"are dealt out over the workers: {why}",
         )
 
     def deal_no_more(self, whose: Any, why: str = "") -> None:
@@ -324,104 +349,30 @@ class Loaders:
         )
 
 
+@dataclass
 class _Origin:
-    """Where a pass comes from, so that it can be begun again.
+    """Where a pass comes from: see `loader_pass.Origin`, and `Loaders.iterate`."""
 
-    Args:
-        loaders: whoever began it.
-        loader: see `Loaders.iterate`, as ``whose`` and ``iterate``.
-        history: of the loader, this pass the latest.
-    """
-
-    def __init__(
-        self,
-        loaders: Loaders,
-        loader: Any,
-        whose: Any,
-        iterate: Callable[[Any], Iterator[Any]],
-        history: History,
-    ) -> None:
-        self.loaders = loaders
-        self.loader = loader
-        self.whose = whose
-        self.history = history
-        self._iterate = iterate
+    loaders: Loaders
+    loader: Any
+    whose: Any
+    original: Callable[[Any], Iterator[Any]]
+    history: History
 
     def begin(self) -> Iterator[Any]:
-        """Begin a pass like it, not sliced."""
-        return self.loaders.unsliced(self._iterate, self.loader, self.whose)
+        """Begin a pass like it, on the rungs below the first."""
+        return self.loaders.unsliced(self.original, self.loader, self.whose)
 
     def let_go(self) -> None:
         """End the loader's processes, where it keeps them."""
         self.loaders.let_go(self.loader, self.whose)
 
-
-class _Pass:
-    """One pass of the script over a loader that gives whole batches.
-
-    Args:
-        origin: where it comes from.
-        batches: the loader's, of any rung.
-    """
-
-    def __init__(self, origin: _Origin, batches: Any) -> None:
-        self._origin = origin
-        self._batches = batches
-        self._is_lost = False  # it must be begun again
-        self._is_ahead = False  # the sampler has given more than is counted: one batch
-        self._left_thread = False
-
-    def __iter__(self) -> _Pass:
-        return self
-
-    def __len__(self) -> int:
-        return len(self._batches)
-
-    def __next__(self) -> Any:
-        self._look_where_we_are()
-        try:
-            batch = self._next_or_again()
-        except StopIteration:
-            # let go of the loader's processes now, as a plain loop does: what the exception still
-            # holds would keep them until the garbage collector comes by, perhaps in a child
-            self._batches = iter(())
-            raise
-        except Exception:
-            self._took()
-            raise
-        self._took()
-        return batch
-
-    def _took(self) -> None:
-        self._is_ahead = False
-        self._origin.history.took()
-
-    def _look_where_we_are(self) -> None:
-        """In another thread, there is no exchange with the other workers."""
-        if not self._left_thread and not in_script_thread():
-            self._left_thread = self._is_lost = True
-            self._origin.loaders.deal_no_more(self._origin.whose)
-
-    def _next_or_again(self) -> Any:
-        while True:
-            try:
-                if not self._is_lost:
-                    return next(self._batches)
-                self._batches = iter(())
-                self._origin.let_go()
-                with self._origin.history.again(self._origin.begin) as self._batches:
-                    self._is_lost = False
-                    if self._is_ahead:
-                        return next(self._batches)
-            except TravelError:
-                self._is_lost = True
-                why = "they cannot be sent from one process to another"
-                self._origin.loaders.deal_no_more(self._origin.whose, why)
-            except HandoverError:
-                self._is_lost = True
+    def deal_no_more(self, why: str = "") -> None:
+        """From now on, every worker has all processes of the loader."""
+        self.loaders.deal_no_more(self.whose, why)
 
 
-class _SlicedPass(_Pass):
+class _SlicedPass(Pass):
     """One pass of the script over a sliced loader.
 
     Args:
@@ -432,6 +383,7 @@ class _SlicedPass(_Pass):
 
     def __init__(self, origin: _Origin, loading: _Loading, batches: Any) -> None:
         super().__init__(origin, batches)
+        self._came_from = origin
         self._group = loading.group
         self._loader = origin.loader
         self._loading = loading
@@ -439,10 +391,10 @@ class _SlicedPass(_Pass):
         self._sliced = True
         self._fetching = 0  # nanoseconds the loader itself took for the latest batch
 
-    def _next_or_again(self) -> Any:
-        if not self._sliced or self._is_lost:
+    def next_or_again(self) -> Any:
+        if not self._sliced or self.is_lost:
             self._sliced = False
-            return super()._next_or_again()
+            return super().next_or_again()
         began = self._group.own_time()
         self._fetching = 0
         batch = self._next()
@@ -452,19 +404,32 @@ class _SlicedPass(_Pass):
     def _next(self) -> Any:
         fetched = self._fetch()
         indices, rows = self._loading.noted.popleft()
-        if self._origin.loaders.alone and fetched.flags & _WHOLE:
+        if self._came_from.loaders.alone and fetched.flags & _WHOLE:
             return fetched.value
+        if fetched.flags & _KNOWN:
+            return self._known(indices, rows, fetched)
         value, leaves = _flatten(fetched.value)
         flags, taken = self._exchange(indices, rows, fetched.flags, leaves)
         if taken is None:
             return self._fall_back(indices, fetched, flags)
         if fetched.flags & _WHOLE:
             return fetched.value
-        sharers = {worker for worker, size in enumerate(rows.sizes) if size}
-        if not sharers <= taken.keys() & set(self._group.living):
+        if not rows.sharers <= taken.keys() & set(self._group.living):
             # a worker died since this batch was shared out: its rows are loaded again
             return self._loader.collate_fn(self._data.fetch(indices.batch))
         return _rebuild(value, leaves, rows, taken, self._group)
+
+    def _known(self, indices: _Indices, rows: Rows, fetched: _Fetched) -> Any:
+        """A batch of which nobody needs anything from the others, unless somebody died."""
+        self._group.claim(hash_of(indices.batch), DISPUTE)
+        if fetched.flags & _WHOLE:
+            return fetched.value
+        if not rows.sharers <= set(self._group.living):
+            return self._loader.collate_fn(self._data.fetch(indices.batch))
+        return [
+            BatchView(self._group, rows, leaf) if _is_large(leaf, indices.longest) else leaf
+            for leaf in fetched.value
+        ]
 
     def _fetch(self) -> _Fetched:
         """Our rows of the next batch."""
@@ -493,10 +458,9 @@ class _SlicedPass(_Pass):
         header = torch.tensor([hash_of(indices.batch), rows.total, flags, signature])
         taken = self._group.swap("batch", [header, *small])
         headers = [parts[0].view(torch.int64).tolist() for parts in taken.values()]
-        check_same([h[:2] for h in headers])
-        all_flags = 0
-        for h in headers:
-            all_flags |= h[2]
+        if any(h[:2] != headers[0][:2] for h in headers):
+            raise DivergenceError(DISPUTE)
+        all_flags = functools.reduce(operator.or_, (h[2] for h in headers))
         if any(h[2:] != headers[0][2:] for h in headers) or flags & (_RANDOM | _FAILED):
             return all_flags, None
         return all_flags, {worker: parts[1:] for worker, parts in taken.items()}
@@ -509,7 +473,7 @@ class _SlicedPass(_Pass):
             why = "its samples draw random numbers"
         else:
             why = "its batches are more than their rows, one under the other"
-        self._origin.loaders.give_up(self._loader, self._origin.whose, why)
+        self._came_from.loaders.give_up(self._loader, self._came_from.whose, why)
         if self._loader.num_workers == 0:  # fetch this batch again, whole, in this process
             self._loading.whole = True
             if fetched.flags & _WHOLE:
@@ -518,8 +482,8 @@ class _SlicedPass(_Pass):
                 generators.restore(self._data.before, self._data.held())
             return self._loader.collate_fn(self._data.fetch(indices.batch))
         self._sliced = False
-        self._is_lost = self._is_ahead = True
-        return super()._next_or_again()
+        self.is_lost = self.is_ahead = True
+        return super().next_or_again()
 
 
 def _draws_nothing(dataset: Any) -> bool:
@@ -527,11 +491,6 @@ def _draws_nothing(dataset: Any) -> bool:
     while type(dataset) is Subset:
         dataset = dataset.dataset
     return type(dataset) is TensorDataset
-
-
-def in_script_thread() -> bool:
-    """Whether this is the thread that trains: no other can be in step with the other workers'."""
-    return threading.current_thread() is threading.main_thread()
 
 
 def _batches_by_index(loader: Any) -> bool:
@@ -634,7 +593,7 @@ def _describe(leaves: list[Any], rows: Rows) -> tuple[int, list[torch.Tensor]]:
     for leaf in leaves:
         if _is_rows(leaf, rows.local):
             if isinstance(leaf, torch.Tensor):
-                large = _row_bytes(leaf) * longest >= LARGE_BYTES
+                large = _is_large(leaf, longest)
                 words.append((str(leaf.dtype), tuple(leaf.shape[1:]), large))
                 if not large:
                     small.append(leaf.contiguous())
@@ -649,8 +608,10 @@ def _describe(leaves: list[Any], rows: Rows) -> tuple[int, list[torch.Tensor]]:
     return zlib.crc32(repr(words).encode()), small
 
 
-def _row_bytes(leaf: torch.Tensor) -> int:
-    return leaf.numel() // leaf.shape[0] * leaf.element_size()
+def _is_large(leaf: torch.Tensor, rows: int) -> bool:
+    """Whether so many rows of a tensor like this one are better left split."""
+    row = leaf.numel() // max(leaf.shape[0], 1) * leaf.element_size()
+    return row * rows >= LARGE_BYTES
 
 
 def _rebuild(
@@ -672,7 +633,7 @@ def _rebuild(
                 data = taken[worker][place].numpy().tobytes()
                 items += msgspec.msgpack.decode(data, type=kind)
             return type(leaf.items)(items)
-        if _row_bytes(leaf) * longest >= LARGE_BYTES:
+        if _is_large(leaf, longest):
             return BatchView(group, rows, leaf)
         place = next(small)
         parts = [

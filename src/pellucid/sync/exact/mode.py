@@ -10,10 +10,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import torch
+
 from pellucid.sync.exact import alone, hooks, losses, norm, randomness, replicas
 from pellucid.sync.exact.calls import Calls
 from pellucid.sync.exact.gradients import Reducer
 from pellucid.sync.exact.loader import Loaders
+from pellucid.sync.exact.race import Lap, Laps, is_faster_alone
 from pellucid.sync.shared import generators
 from pellucid.transport.board import Field, Flag
 from pellucid.transport.shared_memory import Group
@@ -47,6 +50,7 @@ class ExactMode:
         self._tell = tell
         self._reason = reason
         self._may_stand_down = not always_split
+        self._laps = Laps()
         self._all_threads = all_threads
         self._told: set[str] = set()
         self._started = False
@@ -110,22 +114,34 @@ class ExactMode:
             if self._steps % replicas.EVERY_STEPS == 0:
                 replicas.compare(self.group, optimizer)
             if self._may_stand_down and self._steps >= alone.AFTER_STEPS:
-                self._stand_down()
+                self._reconsider()
 
-    def _stand_down(self) -> None:
+    def _reconsider(self) -> None:
         """Go on with one worker, if more are of no use."""
-        if self.calls.pays:
-            self._may_stand_down = False
-        elif alone.stand_down(self.group, self._all_threads):
+        why = f"nothing of the first {alone.AFTER_STEPS} steps could be split with gain"
+        if self.calls.trains_split:
+            if not self._laps.step(time.perf_counter_ns(), self.group.spent_beside()):
+                return
+            if not self._is_faster_alone():
+                self._may_stand_down = False
+                return
+            why = "one process with all threads trains this model faster"
+        if alone.stand_down(self.group, self._all_threads):
             self.calls.alone = self.loaders.alone = True
-            why = f"nothing of the first {alone.AFTER_STEPS} steps could be split with gain"
-            if self.calls.trains_split:
-                why = "one process with all threads trains this model faster"
             self.explain(
                 "alone",
                 f"{why}: the other workers stand down, and this one goes on as plain python would, "
                 f"with {self._all_threads} threads (--split always keeps them all)",
             )
+
+    def _is_faster_alone(self) -> bool:
+        """Whether one worker would be faster; all decide alike, by the slowest."""
+        lap = self._laps.best()
+        mine = torch.tensor([lap.seconds, lap.compute], dtype=torch.float64)
+        taken = self.group.swap("lap", [mine])
+        laps = [parts[0].view(torch.float64).tolist() for parts in taken.values()]
+        lap = Lap(*(max(each) for each in zip(*laps, strict=True)))
+        return bool(self.calls.races) and is_faster_alone(self.calls.races, lap)
 
     def _is_leader(self) -> bool:
         return bool(self.group.board.flags[Flag.LEADER] == self.group.index)

@@ -224,16 +224,20 @@ class Prover:
 
     def _race(self, call: Call, saved: Saved, split: Callable[[], Any]) -> None:
         """Time a training call both ways; see `Race`. All have run before, and are warm."""
-        times = [self._trial(saved, split).seconds, 0.0]
-        if self._group.index == self._group.living[0]:  # the others wait, and leave it the cores
-            threads = torch.get_num_threads()
-            torch.set_num_threads(self._all_threads)
-            times[1] = min(self._trial(saved, call.whole).seconds for _ in range(2))
-            torch.set_num_threads(threads)
-        taken = self._group.swap("race", [torch.tensor(times, dtype=torch.float64)])
-        found = [parts[0].view(torch.float64).tolist() for parts in taken.values()]
-        splits, alone = (max(each) for each in zip(*found, strict=True))
-        self.races.append(Race(splits, alone, _gradient_bytes(call.module)))
+        heats = []
+        for _ in range(TIMED_RUNS):
+            times = [self._trial(saved, split).seconds, 0.0]
+            self._group.swap("heat", [])  # nobody computes any more
+            if self._group.index == self._group.living[0]:  # the others leave it the cores
+                threads = torch.get_num_threads()
+                torch.set_num_threads(self._all_threads)
+                times[1] = self._trial(saved, call.whole).seconds
+                torch.set_num_threads(threads)
+            taken = self._group.swap("race", [torch.tensor(times, dtype=torch.float64)])
+            found = [parts[0].view(torch.float64).tolist() for parts in taken.values()]
+            heats.append([max(each) for each in zip(*found, strict=True)])
+        # not the best: threads that wait for each other suffer most from others on the machine
+        self.races.append(Race(*(sum(each) / len(heats) for each in zip(*heats, strict=True))))
 
     def _trial(self, saved: Saved, run: Callable[[], Any]) -> _Trial:
         """Run from the saved state without side effects, and note what changed."""

@@ -1,8 +1,13 @@
-"""Is splitting worth its while? Decided from what the trials of the first calls took.
+"""Is splitting worth its while? Decided from what the first steps took.
 
 Plain python computes with all threads by itself, within each operation. Where operations are large,
 or slices so small that each costs about as much as the whole, several workers can be slower than
 that; then one worker goes on alone (see `alone.py`).
+
+What a step takes now is measured: the least disturbed of some *laps* of a few steps counts. What it
+would take alone is estimated: the time that it computes (not exchanges, waits, or keeps the books),
+by as much longer or shorter as a forward of the whole batch with all threads is than one of a slice
+(the *races*, one for each kind of call).
 """
 
 from __future__ import annotations
@@ -11,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["BACKWARD", "COST_SECONDS", "GRADIENT_SECONDS", "Race", "is_faster_alone"]
+__all__ = ["BACKWARD", "COST_SECONDS", "GRADIENT_SECONDS", "Lap", "Laps", "Race", "is_faster_alone"]
 
 # forward and backward together take about three times what forward takes
 BACKWARD: Final = 3
@@ -21,6 +26,8 @@ COST_SECONDS: Final = 250e-6
 GRADIENT_SECONDS: Final = 0.2e-9
 # what plain python may be faster by before it is worth giving up the other workers
 LEAD: Final = 1.05
+STEPS: Final = 4  # of a lap: scripts with several optimizers step them in turn
+LAPS: Final = 4
 
 
 @dataclass(frozen=True)
@@ -28,18 +35,61 @@ class Race:
     """One training call both ways, without its backward; the same numbers on all workers.
 
     Attributes:
-        split: seconds on slices, as long as the slowest worker took.
-        alone: seconds of the whole on one worker, with all threads.
-        gradient_bytes: that must be summed when it is split.
+        split: seconds on slices, as long as the slowest worker took; a mean.
+        alone: seconds of the whole on one worker, with all threads; a mean.
     """
 
     split: float
     alone: float
-    gradient_bytes: int
 
 
-def is_faster_alone(races: Sequence[Race]) -> bool:
+@dataclass(frozen=True)
+class Lap:
+    """Some steps, one after the other.
+
+    Attributes:
+        seconds: they took.
+        compute: of these, how many the script computed.
+    """
+
+    seconds: float
+    compute: float
+
+
+class Laps:
+    """Times the steps of a split training."""
+
+    def __init__(self) -> None:
+        self.done: list[Lap] = []
+        self._steps = 0
+        self._began = (0, 0)
+
+    def step(self, now: int, spent: int) -> bool:
+        """A step has ended.
+
+        Args:
+            now: nanoseconds.
+            spent: nanoseconds so far on exchanging, waiting and keeping the books.
+
+        Returns:
+            Whether all laps are done.
+        """
+        if self._steps % STEPS == 0:
+            if self._steps:
+                seconds, other = (
+                    1e-9 * (b - a) for a, b in zip(self._began, (now, spent), strict=True)
+                )
+                self.done.append(Lap(seconds, seconds - other))
+            self._began = (now, spent)
+        self._steps += 1
+        return len(self.done) >= LAPS
+
+    def best(self) -> Lap:
+        """The least disturbed."""
+        return min(self.done, key=lambda lap: lap.seconds)
+
+
+def is_faster_alone(races: Sequence[Race], lap: Lap) -> bool:
     """Whether one worker with all threads would train faster than several."""
-    exchange = sum(2 * COST_SECONDS + r.gradient_bytes * GRADIENT_SECONDS for r in races)
-    split = BACKWARD * sum(r.split for r in races) + exchange
-    return split > LEAD * BACKWARD * sum(r.alone for r in races)
+    alone = lap.compute * sum(r.alone for r in races) / sum(r.split for r in races)
+    return lap.seconds > LEAD * alone

@@ -33,6 +33,11 @@ class Rows:
         """Rows of this worker's slice."""
         return self.stop - self.start
 
+    @property
+    def sharers(self) -> set[int]:
+        """Workers that have any."""
+        return {worker for worker, size in enumerate(self.sizes) if size}
+
 
 @lru_cache(maxsize=256)
 def split_rows(total: int, living: tuple[int, ...], workers: int, index: int) -> Rows:
