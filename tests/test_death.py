@@ -178,3 +178,62 @@ def test_an_exception_in_one_worker_alone_is_a_death(start: Start) -> None:
     assert out.splitlines() == ALL_OF_IT
     assert "worker-1.err" in said_of(err, 1)
     assert "MemoryError" not in err.replace("worker-1", "")
+
+
+LOADS = """
+import random
+
+import torch
+from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
+
+import fate
+
+
+class Noise(Dataset):
+    def __len__(self):
+        return 30
+
+    def __getitem__(self, i):
+        return i + random.random() + torch.rand(2)
+
+
+class Stream(IterableDataset):
+    def __iter__(self):
+        for k in range(9 + 6 * get_worker_info().id):
+            yield k + random.random() + torch.rand(2)
+
+
+torch.manual_seed(0)
+shuffled = torch.Generator().manual_seed(7)
+loader = LOADER
+model = torch.nn.Linear(2, 1)
+step = 0
+for epoch in range(3):
+    for x in loader:
+        fate.at(step, "forward")
+        print("step", epoch, x.tolist(), torch.rand(()).item())
+        step += 1
+    model(x).sum().backward()
+"""
+LOADERS = {
+    "random": "DataLoader(Noise(), 5, True, num_workers=2, generator=shuffled)",
+    "kept": "DataLoader(Noise(), 5, True, num_workers=2, persistent_workers=True)",
+    "stream": "DataLoader(Stream(), 5, num_workers=3, persistent_workers=True)",
+}
+
+
+@pytest.mark.parametrize("workers", [2, 3])
+@pytest.mark.parametrize("victim", [0, 1], ids=["leader", "follower"])
+@pytest.mark.parametrize("kind", LOADERS)
+def test_batches_of_dealt_loaders_do_not_die(
+    start: Start, kind: str, victim: int, workers: int
+) -> None:
+    """Their processes die with their worker; others make the same batches again, bit by bit."""
+    script = LOADS.replace("LOADER", LOADERS[kind])
+    expected = start(script, "--workers", "1").finish()[1]
+    step = random.Random(repr((kind, victim, workers))).randrange(1, 17)
+    fate = f"{victim} {step} forward SIGKILL"
+    code, out, err = start(script, "--workers", str(workers), fate=fate).finish()
+    assert code == 0, err
+    assert "SIGKILL" in said_of(err, victim)
+    assert out == expected

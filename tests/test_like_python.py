@@ -40,7 +40,7 @@ def test_a_program_does_what_it_does_under_python(
 
 
 # one that gains by being divided, one that does not, one without a loader, one with two models,
-# one whose followers stand down while batches are split
+# one whose followers stand down while batches are split, one whose loader processes are kept
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     "name",
@@ -50,6 +50,7 @@ def test_a_program_does_what_it_does_under_python(
         "noloader_get_batch",
         "stranger_dcgan",
         "around_small_model",
+        "loader_random_persistent_workers",
     ],
 )
 def test_left_to_itself_it_does_the_same(like_python: LikePython, name: str) -> None:

@@ -99,7 +99,7 @@ def test_a_box_of_two_workers_makes_the_steps_of_one(tmp_path: Path) -> None:
         said.append([ast.literal_eval(line) for line in out.splitlines() if line[0] == "["])
         saved.append(torch.load(folder / "model.pt"))
     assert "batch 16 = 2 x 8" in err
-    assert "every worker loads whole batches of Noisy" in err
+    assert "the loader processes of Noisy (1 in all) are dealt out over the workers" in err
     one, two = (torch.tensor(lines, dtype=torch.float64) for lines in said)
     assert len(one) == 39
     first = 12  # steps of the first pass

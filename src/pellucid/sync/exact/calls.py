@@ -22,7 +22,7 @@ from torch import nn
 from pellucid.errors import UnsupportedError
 from pellucid.sync.exact.aliases import aliased
 from pellucid.sync.exact.gradients import Reducer, stray_leaves
-from pellucid.sync.exact.loader import in_script_thread
+from pellucid.sync.exact.loader_pass import in_script_thread
 from pellucid.sync.exact.prove import COUNT, TOO_SMALL, Proof, Prover, Saved
 from pellucid.sync.exact.race import Race
 from pellucid.sync.exact.region import Join, LeaveShare, Region, inside, is_inside, named_after

@@ -1,4 +1,4 @@
-"""Loaders: each worker loads its rows of every batch, and sees the whole batch.
+"""Loaders: the workers share the loading of every batch, and see the whole batch.
 
 [Note: rungs]
 *Known*: a `TensorDataset` with torch's own collate function. Each worker takes its rows of large
@@ -8,20 +8,25 @@ Small tensors are made whole by one packed exchange a batch, large ones stay spl
 `BatchView`. This needs samples that do not depend on each other: a collate function that works row
 by row (the default one does; any other is proven on the first batch) and a dataset that draws no
 random numbers (a single process would draw them in the order of all rows).
+*Dealt*: where the first rung is not proven, and for good as soon as anything contradicts the proof,
+a loader's own processes are dealt out over the workers. Each makes the batches that it would make
+for the script alone, from the same random state, and its worker hands them to the others; see
+[Note: processes elsewhere] in `dealt_loader.py`.
 *Whole*: every worker loads every batch as the script alone would. Always right; taken where the
-first rung is not proven, and for good as soon as anything contradicts the proof.
+loader has no processes, or its batches cannot be sent from one process to another.
 """
 
 from __future__ import annotations
 
 import collections
 import copy
-import threading
+import functools
+import operator
 import weakref
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 import msgspec
 import torch
@@ -36,7 +41,11 @@ from torch.utils.data import (
 
 from pellucid.errors import DivergenceError
 from pellucid.sync.exact.columns import Columns
-from pellucid.sync.exact.rows import Rows, split_rows
+from pellucid.sync.exact.dealt_loader import DealtBatches, can_deal
+from pellucid.sync.exact.drawn import DISPUTE, hash_of
+from pellucid.sync.exact.history import History
+from pellucid.sync.exact.loader_pass import Pass, in_script_thread
+from pellucid.sync.exact.rows import LARGE_BYTES, Rows, split_rows
 from pellucid.sync.exact.tree import leaves_of, map_leaves
 from pellucid.sync.exact.view import BatchView
 from pellucid.sync.shared import generators
@@ -44,16 +53,7 @@ from pellucid.transport.shared_memory import Group
 
 __all__ = ["Loaders"]
 
-# rows of at least this many bytes stay split: gathering less costs no more than the exchange itself
-LARGE_BYTES: Final = 16 << 10
-
 _RANDOM, _WHOLE, _FAILED, _KNOWN = 1, 2, 4, 8
-
-DISPUTE: Final = (
-    "the workers drew different batches from the same loader: their random states or datasets "
-    "differ. If the script prepares or caches data in its first run, run it again; if it seeds "
-    "from the clock or the process id, seed it with a number"
-)
 
 
 class _Indices(list[Any]):
@@ -225,9 +225,13 @@ class Loaders:
     def __init__(self, mode: Mode) -> None:
         self._mode = mode
         self._group = mode.group
-        self._unsliceable: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
-        self._shadows: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
+        self._unsliceable: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._undealable: weakref.WeakSet[Any] = weakref.WeakSet()
         self._proven: weakref.WeakKeyDictionary[Any, bool] = weakref.WeakKeyDictionary()
+        # of loaders that keep their processes
+        self._shadows: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
+        self._dealt: weakref.WeakKeyDictionary[Any, DealtBatches] = weakref.WeakKeyDictionary()
+        self._histories: weakref.WeakKeyDictionary[Any, History] = weakref.WeakKeyDictionary()
         self.alone = False  # nothing is ever split from now on
 
     def iterate(
@@ -243,20 +247,49 @@ class Loaders:
         whose = loader if whose is None else whose
         if not in_script_thread():
             return original(loader)
-        if self.alone and whose not in self._shadows:  # persistent processes are kept
+        if self.alone and whose not in self._shadows and whose not in self._dealt:
             return original(loader)
         self._mode.start()
-        if not _batches_by_index(loader) or whose in self._unsliceable:
+        sliceable = _batches_by_index(loader) and whose not in self._unsliceable
+        if sliceable and not self._collates_by_row(whose):
+            self.give_up(loader, whose, "its collate function does not work row by row")
+            sliceable = False
+        if not sliceable and whose not in self._dealt and not self._can_deal(loader, whose):
             return original(loader)
-        if not self._collates_by_row(whose):
-            self.give_up(whose, "its collate function does not work row by row")
-            return original(loader)
+        history = self._history(loader, whose)
+        history.begin(whose)
+        origin = _Origin(self, loader, whose, original, history)
+        if not sliceable:
+            return Pass(origin, self.unsliced(original, loader, whose))
         loading = _Loading(self._mode)
-        shadow = self._shadow(loader, whose, loading)
-        drawn_from = generators.held_by(whose.batch_sampler)
-        before = generators.states(drawn_from)
-        origin = _Origin(loader, whose, original, before, drawn_from)
-        return _Pass(self, origin, loading, original(shadow))
+        return _SlicedPass(origin, loading, original(self._shadow(loader, whose, loading)))
+
+    def unsliced(
+        self, original: Callable[[Any], Iterator[Any]], loader: Any, whose: Any
+    ) -> Iterator[Any]:
+        """Begin a pass on the rungs below the first; the arguments are those of `iterate`."""
+        if (kept := self._dealt.get(whose)) is not None:
+            return kept.begin(loader)
+        if not self._can_deal(loader, whose):
+            return original(loader)
+        batches = DealtBatches(loader, self._group)
+        if loader.persistent_workers:
+            self._dealt[whose] = batches
+        return batches
+
+    def let_go(self, loader: Any, whose: Any) -> None:
+        """End the processes that are kept of a loader."""
+        self._shadows.pop(whose, None)
+        self._dealt.pop(whose, None)
+        vars(loader)["_iterator"] = None
+
+    def _can_deal(self, loader: Any, whose: Any) -> bool:
+        return whose not in self._undealable and can_deal(loader, self._group)
+
+    def _history(self, loader: Any, whose: Any) -> History:
+        if not (loader.num_workers and loader.persistent_workers):
+            return History()
+        return self._histories.setdefault(whose, History())
 
     def _shadow(self, loader: Any, whose: Any, loading: _Loading) -> Any:
         """A loader like this one whose sampler cuts out this worker's rows."""
@@ -291,53 +324,77 @@ class Loaders:
             self._proven[loader] = _prove_collate(loader, len(self._group.living))
         return self._proven[loader]
 
-    def give_up(self, loader: Any, why: str) -> None:
-        """From now on, every worker loads this loader's batches whole."""
-        self._unsliceable[loader] = why
-        self._shadows.pop(loader, None)
+    def give_up(self, loader: Any, whose: Any, why: str) -> None:
+        """From now on, batches of this loader are not put together from slices."""
+        self._unsliceable.add(whose)
+        if not self._can_deal(loader, whose):
+            self._explain_whole(whose, why)
+            return
+        self._mode.explain(
+            f"dealt-{why}",
+            f"the loader processes of {type(whose.dataset).__name__} ({loader.num_workers} in all) "
+            f"are dealt out over the workers: {why}",
+        )
+
+    def deal_no_more(self, whose: Any, why: str = "") -> None:
+        """From now on, this loader's processes are not dealt out."""
+        self._undealable.add(whose)
+        if why:
+            self._explain_whole(whose, why)
+
+    def _explain_whole(self, whose: Any, why: str) -> None:
         self._mode.explain(
             f"loader-{why}",
-            f"every worker loads whole batches of {type(loader.dataset).__name__}: {why}",
+            f"every worker loads whole batches of {type(whose.dataset).__name__}: {why}",
         )
 
 
 @dataclass
 class _Origin:
-    """How a pass began, so that it can be begun again."""
+    """Where a pass comes from: see `loader_pass.Origin`, and `Loaders.iterate`."""
 
+    loaders: Loaders
     loader: Any
     whose: Any
-    iterate: Callable[[Any], Iterator[Any]]
-    before: generators.States
-    drawn_from: tuple[Any, ...]
+    original: Callable[[Any], Iterator[Any]]
+    history: History
+
+    def begin(self) -> Iterator[Any]:
+        """Begin a pass like it, on the rungs below the first."""
+        return self.loaders.unsliced(self.original, self.loader, self.whose)
+
+    def let_go(self) -> None:
+        """End the loader's processes, where it keeps them."""
+        self.loaders.let_go(self.loader, self.whose)
+
+    def deal_no_more(self, why: str = "") -> None:
+        """From now on, every worker has all processes of the loader."""
+        self.loaders.deal_no_more(self.whose, why)
 
 
-class _Pass:
-    """One pass of the script over a sliced loader."""
+class _SlicedPass(Pass):
+    """One pass of the script over a sliced loader.
 
-    def __init__(self, loaders: Loaders, origin: _Origin, loading: _Loading, batches: Any) -> None:
-        self._loaders = loaders
+    Args:
+        origin: where it comes from.
+        loading: the state shared with the sampler.
+        batches: this worker's rows of the batches.
+    """
+
+    def __init__(self, origin: _Origin, loading: _Loading, batches: Any) -> None:
+        super().__init__(origin, batches)
+        self._came_from = origin
         self._group = loading.group
-        self._origin = origin
         self._loader = origin.loader
         self._loading = loading
-        self._batches = batches
         self._data: _Dataset = batches._dataset
-        self._taken = 0
         self._sliced = True
         self._fetching = 0  # nanoseconds the loader itself took for the latest batch
 
-    def __iter__(self) -> _Pass:
-        return self
-
-    def __len__(self) -> int:
-        return len(self._batches)
-
-    def __next__(self) -> Any:
-        if self._sliced and not in_script_thread():
-            self._restart()
-        if not self._sliced:
-            return next(self._batches)
+    def next_or_again(self) -> Any:
+        if not self._sliced or self.is_lost:
+            self._sliced = False
+            return super().next_or_again()
         began = self._group.own_time()
         self._fetching = 0
         batch = self._next()
@@ -346,18 +403,15 @@ class _Pass:
 
     def _next(self) -> Any:
         fetched = self._fetch()
-        if fetched is None:
-            raise StopIteration
-        self._taken += 1
         indices, rows = self._loading.noted.popleft()
-        if self._loaders.alone and fetched.flags & _WHOLE:
+        if self._came_from.loaders.alone and fetched.flags & _WHOLE:
             return fetched.value
         if fetched.flags & _KNOWN:
             return self._known(indices, rows, fetched)
         value, leaves = _flatten(fetched.value)
-        taken = self._exchange(indices, rows, fetched.flags, leaves)
+        flags, taken = self._exchange(indices, rows, fetched.flags, leaves)
         if taken is None:
-            return self._fall_back(indices, fetched)
+            return self._fall_back(indices, fetched, flags)
         if fetched.flags & _WHOLE:
             return fetched.value
         if not rows.sharers <= taken.keys() & set(self._group.living):
@@ -367,7 +421,7 @@ class _Pass:
 
     def _known(self, indices: _Indices, rows: Rows, fetched: _Fetched) -> Any:
         """A batch of which nobody needs anything from the others, unless somebody died."""
-        self._group.claim(_hash(indices.batch), DISPUTE)
+        self._group.claim(hash_of(indices.batch), DISPUTE)
         if fetched.flags & _WHOLE:
             return fetched.value
         if not rows.sharers <= set(self._group.living):
@@ -377,16 +431,13 @@ class _Pass:
             for leaf in fetched.value
         ]
 
-    def _fetch(self) -> _Fetched | None:
-        """Our rows of the next batch; None at the end of the pass."""
+    def _fetch(self) -> _Fetched:
+        """Our rows of the next batch."""
         began = self._group.own_time()
         try:
             fetched: _Fetched = next(self._batches)
         except StopIteration:
-            # let go of the loader's processes now, as a plain loop does: what the exception still
-            # holds would keep them until the garbage collector comes by, perhaps in a child
-            self._batches = iter(())
-            return None
+            raise
         except Exception:
             if not self._loading.noted:
                 raise  # it came from the sampler: all have it
@@ -396,28 +447,33 @@ class _Pass:
 
     def _exchange(
         self, indices: _Indices, rows: Rows, flags: int, leaves: list[Any]
-    ) -> dict[int, list[torch.Tensor]] | None:
+    ) -> tuple[int, dict[int, list[torch.Tensor]] | None]:
         """Hand round what is small, and check that all are at the same batch.
 
         Returns:
-            Everybody's small leaves; None where the batch cannot be put together from slices.
+            Everybody's flags; and their small leaves, None where the batch cannot be put together
+            from slices.
         """
         signature, small = _describe(leaves, rows)
-        header = torch.tensor([_hash(indices.batch), rows.total, flags, signature])
+        header = torch.tensor([hash_of(indices.batch), rows.total, flags, signature])
         taken = self._group.swap("batch", [header, *small])
         headers = [parts[0].view(torch.int64).tolist() for parts in taken.values()]
         if any(h[:2] != headers[0][:2] for h in headers):
             raise DivergenceError(DISPUTE)
+        all_flags = functools.reduce(operator.or_, (h[2] for h in headers))
         if any(h[2:] != headers[0][2:] for h in headers) or flags & (_RANDOM | _FAILED):
-            return None
-        return {worker: parts[1:] for worker, parts in taken.items()}
+            return all_flags, None
+        return all_flags, {worker: parts[1:] for worker, parts in taken.items()}
 
-    def _fall_back(self, indices: _Indices, fetched: _Fetched) -> Any:
-        """From here on, load whole batches; also this one."""
-        self._loaders.give_up(
-            self._origin.whose,
-            "samples draw random numbers or batches are more than their rows, one under the other",
-        )
+    def _fall_back(self, indices: _Indices, fetched: _Fetched, flags: int) -> Any:
+        """From here on, no slices; also this batch."""
+        if flags & _FAILED:
+            why = "loading raised an exception"
+        elif flags & _RANDOM:
+            why = "its samples draw random numbers"
+        else:
+            why = "its batches are more than their rows, one under the other"
+        self._came_from.loaders.give_up(self._loader, self._came_from.whose, why)
         if self._loader.num_workers == 0:  # fetch this batch again, whole, in this process
             self._loading.whole = True
             if fetched.flags & _WHOLE:
@@ -425,26 +481,9 @@ class _Pass:
             if self._data.before is not None:
                 generators.restore(self._data.before, self._data.held())
             return self._loader.collate_fn(self._data.fetch(indices.batch))
-        return self._restart()
-
-    def _restart(self) -> Any:
-        """Begin the pass again with whole batches, and go on to where we were.
-
-        Returns:
-            The latest batch taken so far, whole; None before the first.
-        """
-        drawn_from = self._origin.drawn_from
-        now = generators.states(drawn_from)
-        generators.restore(self._origin.before, drawn_from)
         self._sliced = False
-        vars(self._loader)["_iterator"] = None
-        self._batches = self._origin.iterate(self._loader)
-        batch = None
-        for _ in range(self._taken):
-            batch = next(self._batches)
-        # what the first iterator drew ahead, the second has drawn again
-        generators.restore(now, drawn_from)
-        return batch
+        self.is_lost = self.is_ahead = True
+        return super().next_or_again()
 
 
 def _draws_nothing(dataset: Any) -> bool:
@@ -452,11 +491,6 @@ def _draws_nothing(dataset: Any) -> bool:
     while type(dataset) is Subset:
         dataset = dataset.dataset
     return type(dataset) is TensorDataset
-
-
-def in_script_thread() -> bool:
-    """Whether this is the thread that trains: no other can be in step with the other workers'."""
-    return threading.current_thread() is threading.main_thread()
 
 
 def _batches_by_index(loader: Any) -> bool:
@@ -609,10 +643,3 @@ def _rebuild(
         return whole.pin_memory() if leaf.is_pinned() else whole
 
     return map_leaves(put_together, value)
-
-
-def _hash(indices: list[Any]) -> int:
-    """The same for the same indices in all workers."""
-    if all(type(i) is int for i in indices):
-        return hash(tuple(indices))
-    return zlib.crc32(repr(indices).encode())

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Final
 
-__all__ = ["Rows", "split_rows"]
+__all__ = ["LARGE_BYTES", "Rows", "split_rows"]
+
+# a slice of at least this many bytes stays split: to gather less costs no more than any exchange
+LARGE_BYTES: Final = 16 << 10
 
 
 @dataclass(frozen=True)
