@@ -148,9 +148,7 @@ class _ProcessElsewhere:
 
     def __init__(self) -> None:
         self.daemon = True
-        self.pid = (
-            os.getpid()
-        )  # torch asks the system for news of its children: we are none of ours
+        self.pid = os.getpid()  # torch asks the system for news of its children: this is none
 
     def start(self) -> None:
         """It is started elsewhere."""
