@@ -25,7 +25,7 @@ class Net(nn.Module):
 net = Net()
 opt = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
 data = TensorDataset(torch.randn(72, 6), torch.randint(0, 3, (72,)))
-for epoch in range(3):
+for epoch in range(6):
     for x, y in DataLoader(data, batch_size=12, shuffle=True):
         x = x + 0.1 * torch.randn_like(x)
         loss = nn.functional.cross_entropy(net(x), y)

@@ -15,6 +15,7 @@ import contextlib
 import copy
 import io
 import math
+import statistics
 import time
 import warnings
 import weakref
@@ -223,9 +224,9 @@ class Prover:
         return min(float(parts[0].view(torch.float64)) for parts in taken.values()) > MARGIN * cost
 
     def _race(self, call: Call, saved: Saved, split: Callable[[], Any]) -> None:
-        """Time a training call both ways; see `Race`. All have run before, and are warm."""
+        """Time a training call both ways; see `Race`."""
         heats = []
-        for _ in range(TIMED_RUNS):
+        for heat in range(1 + TIMED_RUNS):
             times = [self._trial(saved, split).seconds, 0.0]
             self._group.swap("heat", [])  # nobody computes any more
             if self._group.index == self._group.living[0]:  # the others leave it the cores
@@ -235,9 +236,10 @@ class Prover:
                 torch.set_num_threads(threads)
             taken = self._group.swap("race", [torch.tensor(times, dtype=torch.float64)])
             found = [parts[0].view(torch.float64).tolist() for parts in taken.values()]
-            heats.append([max(each) for each in zip(*found, strict=True)])
+            if heat:  # in the first, the threads were started
+                heats.append([max(each) for each in zip(*found, strict=True)])
         # not the best: threads that wait for each other suffer most from others on the machine
-        self.races.append(Race(*(sum(each) / len(heats) for each in zip(*heats, strict=True))))
+        self.races.append(Race(*(statistics.median(each) for each in zip(*heats, strict=True))))
 
     def _trial(self, saved: Saved, run: Callable[[], Any]) -> _Trial:
         """Run from the saved state without side effects, and note what changed."""

@@ -35,8 +35,8 @@ class Race:
     """One training call both ways, without its backward; the same numbers on all workers.
 
     Attributes:
-        split: seconds on slices, as long as the slowest worker took; a mean.
-        alone: seconds of the whole on one worker, with all threads; a mean.
+        split: seconds on slices, as long as the slowest worker took; a median.
+        alone: seconds of the whole on one worker, with all threads; a median.
     """
 
     split: float
