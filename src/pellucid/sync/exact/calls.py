@@ -13,7 +13,7 @@ Whether a module may be split is not guessed: see `prove.py`. A call is run
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Final
 
 import torch
@@ -74,14 +74,12 @@ class Calls:
         self.rows = 0  # that entered training calls since the last step, for the meters
         self.alone = False  # nothing is ever split from now on
         self.trains_split = False  # a call that trains was split
+        # by the identity of its proof, how each kind of call that trains did split and alone; None
+        # while nobody asks
+        self.races: dict[int, Race | None] | None = None
         self.latest_region: Region | None = None
         self._latest_module: weakref.ref[nn.Module] | None = None
         self.latest_way: Way | None = None
-
-    @property
-    def races(self) -> Sequence[Race]:
-        """How the kinds of calls that train did, split and alone."""
-        return self._prover.races
 
     @property
     def latest_module(self) -> nn.Module | None:
@@ -122,9 +120,17 @@ class Calls:
         if rows is None:
             return self._run_whole(call)
         self.trains_split |= trains
+        if self.races is not None and trains and proof.way is not None:
+            self._race(call, proof, proof.way, rows)
         if proof.calls == 1 and torch.is_grad_enabled():
             return self._run_first(call, proof, rows)
         return self._run_split(call, proof, rows)
+
+    def _race(self, call: Call, proof: Proof, way: Way, rows: Rows) -> None:
+        """Time a call of this kind both ways, once."""
+        assert self.races is not None
+        if id(proof) not in self.races:
+            self.races[id(proof)] = self._prover.race(call, way, rows)
 
     def _run_first(self, call: Call, proof: Proof, rows: Rows) -> Any:
         """The first split call with gradients: look where they would go before trusting it."""

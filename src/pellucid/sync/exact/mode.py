@@ -122,8 +122,11 @@ class ExactMode:
         if self.calls.trains_split:
             if not self._laps.step(time.perf_counter_ns(), self.group.spent_beside()):
                 return
+            if self.calls.races is None:  # now all is warm: the next step's calls race
+                self.calls.races = {}
+                return
             if not self._is_faster_alone():
-                self._may_stand_down = False
+                self._may_stand_down, self.calls.races = False, None
                 return
             why = "one process with all threads trains this model faster"
         if alone.stand_down(self.group, self._all_threads):
@@ -141,7 +144,8 @@ class ExactMode:
         taken = self.group.swap("lap", [mine])
         laps = [parts[0].view(torch.float64).tolist() for parts in taken.values()]
         lap = Lap(*(max(each) for each in zip(*laps, strict=True)))
-        return bool(self.calls.races) and is_faster_alone(self.calls.races, lap)
+        races = [race for race in (self.calls.races or {}).values() if race is not None]
+        return bool(races) and is_faster_alone(races, lap)
 
     def _is_leader(self) -> bool:
         return bool(self.group.board.flags[Flag.LEADER] == self.group.index)

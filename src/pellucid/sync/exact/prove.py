@@ -32,6 +32,7 @@ from pellucid.sync.exact.race import BACKWARD, COST_SECONDS, GRADIENT_SECONDS, R
 from pellucid.sync.exact.region import Region, guesses, inside
 from pellucid.sync.exact.rows import Rows
 from pellucid.sync.exact.tree import leaves_of
+from pellucid.sync.exact.view import whole_of
 from pellucid.sync.exact.ways import Call, Way, ways_to_split
 from pellucid.sync.shared import generators
 from pellucid.transport.shared_memory import Group
@@ -109,7 +110,6 @@ class Prover:
         self._always_split = always_split
         self._agreed: weakref.WeakSet[nn.Module] = weakref.WeakSet()
         self._all_threads = all_threads
-        self.races: list[Race] = []  # one a kind of training call
         self._small = False
         self._saving = 0.0
 
@@ -164,9 +164,6 @@ class Prover:
             if outputs is not None:
                 if not self._pays(call.module):
                     return Proof(None, why=TOO_SMALL)
-                if not before and not self._always_split and _trains(call):
-                    region = Region(self._group, rows, way.main_dim, way.reduces)
-                    self._race(call, saved, lambda: call.split(region, way))  # noqa: B023
                 # what counts its calls may do something else later: look more often
                 growth = 2 if any(whole.attributes) else 10
                 checks = before.next_check * growth if before else growth
@@ -223,35 +220,69 @@ class Prover:
         taken = self._group.swap("saving", [torch.tensor([saving], dtype=torch.float64)])
         return min(float(parts[0].view(torch.float64)) for parts in taken.values()) > MARGIN * cost
 
-    def _race(self, call: Call, saved: Saved, split: Callable[[], Any]) -> None:
-        """Time a training call both ways; see `Race`."""
-        heats = []
-        for heat in range(1 + TIMED_RUNS):
-            times = [self._trial(saved, split).seconds, 0.0]
-            self._group.swap("heat", [])  # nobody computes any more
-            if self._group.index == self._group.living[0]:  # the others leave it the cores
-                threads = torch.get_num_threads()
-                torch.set_num_threads(self._all_threads)
-                times[1] = self._trial(saved, call.whole).seconds
-                torch.set_num_threads(threads)
-            taken = self._group.swap("race", [torch.tensor(times, dtype=torch.float64)])
-            found = [parts[0].view(torch.float64).tolist() for parts in taken.values()]
-            if heat:  # in the first, the threads were started
-                heats.append([max(each) for each in zip(*found, strict=True)])
-        # not the best: threads that wait for each other suffer most from others on the machine
-        self.races.append(Race(*(statistics.median(each) for each in zip(*heats, strict=True))))
+    def race(self, call: Call, way: Way, rows: Rows) -> Race | None:
+        """Time a training call both ways; None where that cannot be.
+
+        Args:
+            call: the call; nothing of it stays.
+            way: how it is split.
+            rows: which are whose.
+        """
+        if not _trains(call):
+            return None
+        saved = Saved(call.module)
+        call = call.on_copies()
+        whole_of(call.inputs)  # of views, by all: the leader alone could not
+        region = Region(self._group, rows, way.main_dim, way.reduces)
+
+        def split() -> Any:
+            return call.split(region, way)
+
+        # first all on slices: threads of the whole would go on spinning, on the others' cores
+        times = [self._median_seconds(call.module, saved, split), 0.0]
+        self._group.swap("raced", [])  # nobody computes any more
+        if self._group.index == self._group.living[0]:
+            threads = torch.get_num_threads()
+            torch.set_num_threads(self._all_threads)
+            times[1] = self._median_seconds(call.module, saved, call.whole)
+            torch.set_num_threads(threads)
+        else:  # leave it the cores: who waits for an exchange looks up all the time, at first
+            time.sleep(min(1.0, (1 + TIMED_RUNS) * times[0]))
+        taken = self._group.swap("race", [torch.tensor(times, dtype=torch.float64)])
+        found = [parts[0].view(torch.float64).tolist() for parts in taken.values()]
+        splits, alone = (max(each) for each in zip(*found, strict=True))
+        return Race(splits, alone) if math.isfinite(splits + alone) else None
+
+    def _median_seconds(self, module: nn.Module, saved: Saved, run: Callable[[], Any]) -> float:
+        """Of some runs, after one to warm up.
+
+        Not of the best: threads that wait for each other suffer most from others on the machine.
+        """
+        self._step_seconds(module, saved, run)
+        return statistics.median(self._step_seconds(module, saved, run) for _ in range(TIMED_RUNS))
+
+    def _step_seconds(self, module: nn.Module, saved: Saved, run: Callable[[], Any]) -> float:
+        """Seconds of a forward and a backward of which nothing stays."""
+        with _without_a_trace(saved), torch.enable_grad():
+            began = time.perf_counter()
+            leaves = [leaf for leaf in leaves_of(run()) if isinstance(leaf, torch.Tensor)]
+            roots = [leaf.sum() for leaf in leaves if leaf.requires_grad and not leaf.is_complex()]
+            wanted = [p for p in module.parameters() if p.requires_grad]
+            if roots and wanted and not _has_backward_hooks(module):
+                try:
+                    torch.autograd.grad(roots, wanted, allow_unused=True)
+                except (DivergenceError, StoppedError):
+                    raise
+                except Exception:  # the script will see it, where it goes backward itself
+                    saved.restore()
+                    return math.inf
+            seconds = time.perf_counter() - began
+        saved.restore()
+        return seconds
 
     def _trial(self, saved: Saved, run: Callable[[], Any]) -> _Trial:
         """Run from the saved state without side effects, and note what changed."""
-        out = io.StringIO()
-        with (
-            torch.no_grad(),
-            inside(),
-            contextlib.redirect_stdout(out),
-            warnings.catch_warnings(),
-            saved.without_hooks(),
-        ):
-            warnings.simplefilter("ignore")
+        with torch.no_grad(), _without_a_trace(saved) as out:
             began = time.perf_counter()
             output = run()
             if torch.cuda.is_initialized():  # what was started there is not over yet
@@ -286,6 +317,27 @@ class Prover:
             self._agreed.add(module)
             values = (*module.parameters(), *module.buffers())
             replicas.adopt(self._group, [value for value in values if value.numel()])
+
+
+@contextlib.contextmanager
+def _without_a_trace(saved: Saved) -> Iterator[io.StringIO]:
+    """Run a module's body without what it does beside computing; yields what it prints."""
+    out = io.StringIO()
+    with (
+        inside(),
+        contextlib.redirect_stdout(out),
+        warnings.catch_warnings(),
+        saved.without_hooks(),
+    ):
+        warnings.simplefilter("ignore")
+        yield out
+
+
+def _has_backward_hooks(module: nn.Module) -> bool:
+    """Whether the script wants to be called during backward."""
+    return any(m._backward_hooks or m._backward_pre_hooks for m in module.modules()) or any(
+        p._backward_hooks for p in module.parameters()
+    )
 
 
 def _trains(call: Call) -> bool:

@@ -6,8 +6,8 @@ that; then one worker goes on alone (see `alone.py`).
 
 What a step takes now is measured: the least disturbed of some *laps* of a few steps counts. What it
 would take alone is estimated: the time that it computes (not exchanges, waits, or keeps the books),
-by as much longer or shorter as a forward of the whole batch with all threads is than one of a slice
-(the *races*, one for each kind of call).
+by as much longer or shorter as forward and backward of the whole batch with all threads are than
+those of a slice (the *races*, one for each kind of call).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ LAPS: Final = 4
 
 @dataclass(frozen=True)
 class Race:
-    """One training call both ways, without its backward; the same numbers on all workers.
+    """One training call both ways, forward and backward; the same numbers on all workers.
 
     Attributes:
         split: seconds on slices, as long as the slowest worker took; a median.
