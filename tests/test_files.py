@@ -204,7 +204,7 @@ FAILS = """
         lambda: os.stat("none"), lambda: os.stat("log.txt/x"), lambda: os.listdir("log.txt"),
         lambda: os.listdir("none"), lambda: os.scandir("none"), lambda: os.symlink("a", "data"),
         lambda: os.link("none", "x"), lambda: os.chmod("none", 0), lambda: os.readlink("data"),
-        lambda: os.chdir("none"), lambda: os.truncate("none", 1), lambda: os.stat(99),
+        lambda: os.chdir("none"), lambda: os.truncate("none", 1), lambda: os.stat(100_000),
     ):
         try:
             act()
