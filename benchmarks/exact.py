@@ -64,10 +64,10 @@ class Row:
 # thread on two cores where a step has 5 ms of compute, and never 5% below all threads.
 ROWS = (
     Row("lenet", 64, 40, 300, dict(zip(OTHERS, (1.7, 1.1, 1.2), strict=True))),
-    Row("lenet", 256, 20, 80, dict(zip(OTHERS, (1.7, 0.95, 1.2), strict=True))),
+    Row("lenet", 256, 40, 80, dict(zip(OTHERS, (1.7, 0.95, 1.2), strict=True))),
     Row("mlp", 64, 100, 1000, {"plain all threads": 0.95, "DDP": 1.2}),
-    Row("resnet18", 32, 12, 12, dict(zip(OTHERS, (1.7, 0.95, 1.0), strict=True))),
-    Row("transformer", 32, 12, 24, dict(zip(OTHERS, (1.7, 0.95, 1.0), strict=True))),
+    Row("resnet18", 32, 30, 12, dict(zip(OTHERS, (1.7, 0.95, 1.0), strict=True))),
+    Row("transformer", 32, 30, 24, dict(zip(OTHERS, (1.7, 0.95, 1.0), strict=True))),
 )
 
 
