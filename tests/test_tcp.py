@@ -98,8 +98,8 @@ def boxes(encrypted: bool, identities: dict[tuple[str, bool], Identity]) -> Iter
     yield make
     for box in made:
         box.network.close()
-    assert threading.active_count() == threads
-    assert open_files() == files
+    assert threading.active_count() <= threads
+    assert open_files() <= files  # what earlier tests left may have been collected meanwhile
 
 
 def joined(boxes: Boxes) -> tuple[Box, Box]:
