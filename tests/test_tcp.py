@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import os
 import random
 import socket
@@ -75,6 +76,12 @@ def open_files() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _nothing_is_left() -> None:
+    """What other modules' tests left shall not be collected, and its files closed, during these."""
+    gc.collect()
+
+
 @pytest.fixture
 def boxes(encrypted: bool, identities: dict[tuple[str, bool], Identity]) -> Iterator[Boxes]:
     """Makes boxes by number; all are closed in the end, and leave nothing behind."""
@@ -98,8 +105,8 @@ def boxes(encrypted: bool, identities: dict[tuple[str, bool], Identity]) -> Iter
     yield make
     for box in made:
         box.network.close()
-    assert threading.active_count() <= threads
-    assert open_files() <= files  # what earlier tests left may have been collected meanwhile
+    assert threading.active_count() == threads
+    assert open_files() == files
 
 
 def joined(boxes: Boxes) -> tuple[Box, Box]:
