@@ -22,7 +22,6 @@ from torch import nn
 from pellucid.errors import UnsupportedError
 from pellucid.sync.exact.aliases import aliased
 from pellucid.sync.exact.gradients import Reducer, stray_leaves
-from pellucid.sync.exact.loader_pass import in_script_thread
 from pellucid.sync.exact.prove import COUNT, TOO_SMALL, Proof, Prover, Saved
 from pellucid.sync.exact.race import Race
 from pellucid.sync.exact.region import Join, LeaveShare, Region, inside, is_inside, named_after
@@ -30,6 +29,7 @@ from pellucid.sync.exact.rows import Rows
 from pellucid.sync.exact.tree import leaves_of, map_leaves
 from pellucid.sync.exact.view import BatchView
 from pellucid.sync.exact.ways import Call, Way
+from pellucid.sync.shared.script_thread import in_script_thread
 from pellucid.transport.shared_memory import Group
 
 __all__ = ["Calls"]

@@ -44,11 +44,12 @@ from pellucid.sync.exact.columns import Columns
 from pellucid.sync.exact.dealt_loader import DealtBatches, can_deal
 from pellucid.sync.exact.drawn import DISPUTE, hash_of
 from pellucid.sync.exact.history import History
-from pellucid.sync.exact.loader_pass import Pass, in_script_thread
+from pellucid.sync.exact.loader_pass import Pass
 from pellucid.sync.exact.rows import LARGE_BYTES, Rows, split_rows
 from pellucid.sync.exact.tree import leaves_of, map_leaves
 from pellucid.sync.exact.view import BatchView
 from pellucid.sync.shared import generators
+from pellucid.sync.shared.script_thread import in_script_thread
 from pellucid.transport.shared_memory import Group
 
 __all__ = ["Loaders"]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from typing import Any, Protocol
 
 from pellucid.sync.exact.handover import HandoverError, TravelError
 from pellucid.sync.exact.history import History
+from pellucid.sync.shared.script_thread import in_script_thread
 
-__all__ = ["Origin", "Pass", "in_script_thread"]
+__all__ = ["Origin", "Pass"]
 
 
 class Origin(Protocol):
@@ -93,8 +93,3 @@ class Pass:
                 self._origin.deal_no_more("they cannot be sent from one process to another")
             except HandoverError:
                 self.is_lost = True
-
-
-def in_script_thread() -> bool:
-    """Whether this is the thread that trains: no other can be in step with the other workers'."""
-    return threading.current_thread() is threading.main_thread()

@@ -20,9 +20,10 @@ import pellucid
 from pellucid.sync.shared.dealer import Dealer, Weights
 from pellucid.sync.shared.loops import loop_around
 from pellucid.sync.shared.part import Part
-from pellucid.sync.shared.passes import Passes, in_script_thread
+from pellucid.sync.shared.passes import Passes
 from pellucid.sync.shared.registry import Numbers, Registry
 from pellucid.sync.shared.schedulers import Schedulers
+from pellucid.sync.shared.script_thread import in_script_thread
 from pellucid.transport.board import Field
 
 __all__ = ["AsynchronousMode"]

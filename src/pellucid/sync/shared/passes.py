@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import threading
 import weakref
 from collections.abc import Callable, Iterator, Sized
 from typing import Any
@@ -16,6 +15,7 @@ from pellucid.sync.shared.dealer import Dealer, Lease, PassKey, Role, Weights
 from pellucid.sync.shared.order import Order, deposit, held_by_sampler, restore_deposit
 from pellucid.sync.shared.part import Part
 from pellucid.sync.shared.schedulers import Pace
+from pellucid.sync.shared.script_thread import in_script_thread
 from pellucid.sync.shared.sources import (
     IndexedSource,
     ItemSource,
@@ -27,16 +27,10 @@ from pellucid.sync.shared.sources import (
 )
 from pellucid.sync.shared.trial import Trial
 
-__all__ = ["Passes", "in_script_thread"]
+__all__ = ["Passes"]
 
 Iterate = Callable[[Any], Iterator[Any]]
-_SCRIPT_THREAD = threading.main_thread().ident
 ORDERS_KEPT = 4  # of the latest passes: a lease may be of an earlier one
-
-
-def in_script_thread() -> bool:
-    """Whether this is the thread that trains."""
-    return threading.get_ident() == _SCRIPT_THREAD
 
 
 class Passes:

@@ -16,7 +16,7 @@ import msgspec
 import torch
 
 from pellucid.errors import PellucidError, StoppedError, UnsupportedError
-from pellucid.sync.shared.passes import in_script_thread
+from pellucid.sync.shared.script_thread import in_script_thread
 from pellucid.transport.shared_memory import Group
 
 __all__ = ["Agreement"]

@@ -23,7 +23,7 @@ from torch import nn
 from pellucid.errors import StoppedError
 from pellucid.params import memory
 from pellucid.sync.exact.mode import ExactMode
-from pellucid.sync.shared.passes import in_script_thread
+from pellucid.sync.shared.script_thread import in_script_thread
 from pellucid.sync.stream.agreed import AgreedDealer, AgreedExchange, AgreedSettling
 from pellucid.sync.stream.agreement import Agreement
 from pellucid.sync.stream.dealer import BoxPasses, ClusterDealer
