@@ -316,7 +316,6 @@ def _print(console: Console, rows: list[Row], runs: list[Run]) -> None:
 
 
 def _write(args: argparse.Namespace, rows: list[Row], runs: list[Run], failures: list[str]) -> None:
-
     ratios = {
         row.name: {
             column: {"median": median(found), "min": min(found), "max": max(found)}

@@ -12,7 +12,14 @@ from typing import Any
 import torch
 from torch.utils.data import Subset, TensorDataset, default_collate
 
-__all__ = ["Columns"]
+__all__ = ["Columns", "base_of"]
+
+
+def base_of(dataset: Any) -> Any:
+    """The dataset that a subset, or a subset of a subset, is of; itself if it is none."""
+    while type(dataset) is Subset:
+        dataset = dataset.dataset
+    return dataset
 
 
 class Columns:
@@ -29,7 +36,7 @@ class Columns:
     def of(cls, dataset: Any, collate: Any) -> Columns | None:
         """Those of a loader's dataset; None if it is none of this kind."""
         columns = cls(dataset)
-        if collate is not default_collate or type(columns._base()) is not TensorDataset:
+        if collate is not default_collate or type(base_of(dataset)) is not TensorDataset:
             return None
         ordinary = (
             type(column) is torch.Tensor
@@ -44,7 +51,7 @@ class Columns:
     @property
     def tensors(self) -> tuple[torch.Tensor, ...]:
         """The whole columns, as they are now."""
-        tensors: tuple[torch.Tensor, ...] = self._base().tensors
+        tensors: tuple[torch.Tensor, ...] = base_of(self._dataset).tensors
         return tensors
 
     def rows(self, indices: Sequence[Any]) -> list[int] | None:
@@ -62,12 +69,6 @@ class Columns:
     def select(column: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
         """Rows of a column, as `default_collate` would stack them."""
         return column.index_select(0, torch.tensor(rows, device=column.device))
-
-    def _base(self) -> Any:
-        dataset = self._dataset
-        while type(dataset) is Subset:
-            dataset = dataset.dataset
-        return dataset
 
 
 def _within(rows: list[Any], size: int) -> bool:

@@ -15,7 +15,7 @@ from typing import Any, Final
 import torch
 
 from pellucid.sync.exact.drawn import DISPUTE
-from pellucid.sync.exact.rows import LARGE_BYTES, Rows, split_rows
+from pellucid.sync.exact.rows import Rows, split_rows
 from pellucid.sync.exact.view import BatchView
 from pellucid.transport.memory import SLOT_BYTES
 from pellucid.transport.shared_memory import Group
@@ -97,7 +97,7 @@ def _pack(value: Any) -> _Parcel | None:
         if pickler.shares:  # what is written to one of them is seen in the other: torch keeps that
             file, pickler.tensors = io.BytesIO(), []
             torch.save(value, file)
-    except Exception:
+    except Exception:  # a batch may hold anything, and say in its own way that it stays here
         return None
     rest = file.getvalue()
     return _Parcel(rest, pickler.tensors) if len(rest) + 2 * EACH < ROOM else None
@@ -200,7 +200,7 @@ class _Unpickler(pickle.Unpickler):
         if not shape or shape[0] != self._total or shape[0] < len(living):
             return None
         rows = split_rows(shape[0], living, self._group.workers, self._group.index)
-        large = max(rows.sizes) * (size // shape[0]) * dtype.itemsize >= LARGE_BYTES
+        large = rows.stay_split(size // shape[0] * dtype.itemsize)
         return rows if large and strides[0] * shape[0] == size and len(living) > 1 else None
 
     def _memory(

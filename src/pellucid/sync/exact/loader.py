@@ -33,24 +33,22 @@ import torch
 from torch.utils.data import (
     DataLoader,
     IterableDataset,
-    Subset,
     TensorDataset,
     default_collate,
     get_worker_info,
 )
 
-from pellucid.errors import DivergenceError
-from pellucid.sync.exact.columns import Columns
+from pellucid.sync.exact.columns import Columns, base_of
 from pellucid.sync.exact.dealt_loader import DealtBatches, can_deal
 from pellucid.sync.exact.drawn import DISPUTE, hash_of
 from pellucid.sync.exact.history import History
 from pellucid.sync.exact.loader_pass import Pass
-from pellucid.sync.exact.rows import LARGE_BYTES, Rows, split_rows
+from pellucid.sync.exact.rows import Rows, split_rows
 from pellucid.sync.exact.tree import leaves_of, map_leaves
 from pellucid.sync.exact.view import BatchView
 from pellucid.sync.shared import generators
 from pellucid.sync.shared.script_thread import in_script_thread
-from pellucid.transport.shared_memory import Group
+from pellucid.transport.shared_memory import Group, row_bytes
 
 __all__ = ["Loaders"]
 
@@ -61,8 +59,7 @@ class _Indices(list[Any]):
     """One worker's indices of a batch; travels to the loader's own processes."""
 
     batch: list[Any]
-    start: int  # of our rows in the batch
-    longest: int  # rows of the longest slice
+    rows: Rows  # which of the batch are whose
 
 
 class _Fetched:
@@ -134,9 +131,9 @@ class _Dataset:
         rows = self._columns.rows(indices.batch)
         if rows is None:
             return None
-        mine = rows[indices.start : indices.start + len(indices)]
+        mine = rows[indices.rows.start : indices.rows.stop]
         return [
-            Columns.select(column, mine if _is_large(column, indices.longest) else rows)
+            Columns.select(column, mine if _stays_split(column, indices.rows) else rows)
             for column in self._columns.tensors
         ]
 
@@ -201,7 +198,7 @@ class _Loading:
     def __init__(self, mode: Mode) -> None:
         self.mode = mode
         self.group = mode.group
-        self.noted: collections.deque[tuple[_Indices, Rows]] = collections.deque()
+        self.noted: collections.deque[_Indices] = collections.deque()
         self.whole = False
 
     def cut(self, batch: list[Any]) -> _Indices:
@@ -211,8 +208,8 @@ class _Loading:
         if self.whole or len(batch) < len(group.living):
             rows = Rows(len(batch), (len(batch),) * group.workers, 0, len(batch))
         indices = _Indices(batch[rows.start : rows.stop])
-        indices.batch, indices.start, indices.longest = batch, rows.start, max(rows.sizes)
-        self.noted.append((indices, rows))
+        indices.batch, indices.rows = batch, rows
+        self.noted.append(indices)
         return indices
 
 
@@ -413,33 +410,38 @@ class _SlicedPass(Pass):
 
     def _next(self) -> Any:
         fetched = self._fetch()
-        indices, rows = self._loading.noted.popleft()
+        indices = self._loading.noted.popleft()
+        rows = indices.rows
         if self._came_from.loaders.alone and fetched.flags & _WHOLE:
             return fetched.value
+        self._group.claim(hash_of(indices.batch), DISPUTE)
         if fetched.flags & _KNOWN:
-            return self._known(indices, rows, fetched)
+            return self._known(indices, fetched)
         value, leaves = _flatten(fetched.value)
-        flags, taken = self._exchange(indices, rows, fetched.flags, leaves)
+        flags, taken = self._exchange(rows, fetched.flags, leaves)
         if taken is None:
             return self._fall_back(indices, fetched, flags)
         if fetched.flags & _WHOLE:
             return fetched.value
         if not rows.sharers <= taken.keys() & set(self._group.living):
-            # a worker died since this batch was shared out: its rows are loaded again
-            return self._loader.collate_fn(self._data.fetch(indices.batch))
+            return self._load_whole(indices)  # a worker died since this batch was shared out
         return _rebuild(value, leaves, rows, taken, self._group)
 
-    def _known(self, indices: _Indices, rows: Rows, fetched: _Fetched) -> Any:
+    def _known(self, indices: _Indices, fetched: _Fetched) -> Any:
         """A batch of which nobody needs anything from the others, unless somebody died."""
-        self._group.claim(hash_of(indices.batch), DISPUTE)
+        rows = indices.rows
         if fetched.flags & _WHOLE:
             return fetched.value
         if not rows.sharers <= set(self._group.living):
-            return self._loader.collate_fn(self._data.fetch(indices.batch))
+            return self._load_whole(indices)
         return [
-            BatchView(self._group, rows, leaf) if _is_large(leaf, indices.longest) else leaf
+            BatchView(self._group, rows, leaf) if _stays_split(leaf, rows) else leaf
             for leaf in fetched.value
         ]
+
+    def _load_whole(self, indices: _Indices) -> Any:
+        """The whole batch, in this process."""
+        return self._loader.collate_fn(self._data.fetch(indices.batch))
 
     def _fetch(self) -> _Fetched:
         """Our rows of the next batch."""
@@ -456,22 +458,20 @@ class _SlicedPass(Pass):
         return fetched
 
     def _exchange(
-        self, indices: _Indices, rows: Rows, flags: int, leaves: list[Any]
+        self, rows: Rows, flags: int, leaves: list[Any]
     ) -> tuple[int, dict[int, list[torch.Tensor]] | None]:
-        """Hand round what is small, and check that all are at the same batch.
+        """Hand round what is small.
 
         Returns:
             Everybody's flags; and their small leaves, None where the batch cannot be put together
             from slices.
         """
         signature, small = _describe(leaves, rows)
-        header = torch.tensor([hash_of(indices.batch), rows.total, flags, signature])
+        header = torch.tensor([flags, signature])
         taken = self._group.swap("batch", [header, *small])
         headers = [parts[0].view(torch.int64).tolist() for parts in taken.values()]
-        if any(h[:2] != headers[0][:2] for h in headers):
-            raise DivergenceError(DISPUTE)
-        all_flags = functools.reduce(operator.or_, (h[2] for h in headers))
-        if any(h[2:] != headers[0][2:] for h in headers) or flags & (_RANDOM | _FAILED):
+        all_flags = functools.reduce(operator.or_, (h[0] for h in headers))
+        if any(h != headers[0] for h in headers) or flags & (_RANDOM | _FAILED):
             return all_flags, None
         return all_flags, {worker: parts[1:] for worker, parts in taken.items()}
 
@@ -490,7 +490,7 @@ class _SlicedPass(Pass):
                 return fetched.value
             if self._data.before is not None:
                 generators.restore(self._data.before, self._data.held())
-            return self._loader.collate_fn(self._data.fetch(indices.batch))
+            return self._load_whole(indices)
         self._sliced = False
         self.is_lost = self.is_ahead = True
         return super().next_or_again()
@@ -498,9 +498,7 @@ class _SlicedPass(Pass):
 
 def _draws_nothing(dataset: Any) -> bool:
     """Whether it is known, without a look at the generators, that samples are not random."""
-    while type(dataset) is Subset:
-        dataset = dataset.dataset
-    return type(dataset) is TensorDataset
+    return type(base_of(dataset)) is TensorDataset
 
 
 def _columns_of(loader: Any) -> Columns | None:
@@ -597,17 +595,13 @@ def _is_rows(leaf: Any, total: int) -> bool:
 
 
 def _describe(leaves: list[Any], rows: Rows) -> tuple[int, list[torch.Tensor]]:
-    """A hash of what the leaves look like, and the bytes of the small ones.
-
-    Slices differ in length by one row, so "large" is decided by the longest slice's size.
-    """
+    """A hash of what the leaves look like, and the bytes of the small ones."""
     words: list[Any] = []
     small: list[torch.Tensor] = []
-    longest = max(rows.sizes)
     for leaf in leaves:
         if _is_rows(leaf, rows.local):
             if isinstance(leaf, torch.Tensor):
-                large = _is_large(leaf, longest)
+                large = _stays_split(leaf, rows)
                 words.append((str(leaf.dtype), tuple(leaf.shape[1:]), large))
                 if not large:
                     small.append(leaf.contiguous())
@@ -622,10 +616,8 @@ def _describe(leaves: list[Any], rows: Rows) -> tuple[int, list[torch.Tensor]]:
     return zlib.crc32(repr(words).encode()), small
 
 
-def _is_large(leaf: torch.Tensor, rows: int) -> bool:
-    """Whether so many rows of a tensor like this one are better left split."""
-    row = leaf.numel() // max(leaf.shape[0], 1) * leaf.element_size()
-    return row * rows >= LARGE_BYTES
+def _stays_split(leaf: torch.Tensor, rows: Rows) -> bool:
+    return rows.stay_split(row_bytes(leaf, 0))
 
 
 def _rebuild(
@@ -633,7 +625,6 @@ def _rebuild(
 ) -> Any:
     """Put the batch together: small leaves whole, large ones as views."""
     workers = [w for w, size in enumerate(rows.sizes) if size]
-    longest = max(rows.sizes)
     small = iter(range(len(leaves)))
 
     def put_together(leaf: Any) -> Any:
@@ -647,7 +638,7 @@ def _rebuild(
                 data = taken[worker][place].numpy().tobytes()
                 items += msgspec.msgpack.decode(data, type=kind)
             return type(leaf.items)(items)
-        if _is_large(leaf, longest):
+        if _stays_split(leaf, rows):
             return BatchView(group, rows, leaf)
         place = next(small)
         parts = [

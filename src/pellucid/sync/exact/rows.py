@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-__all__ = ["LARGE_BYTES", "Rows", "split_rows"]
+__all__ = ["Rows", "split_rows"]
 
 # a slice of at least this many bytes stays split: to gather less costs no more than any exchange
 LARGE_BYTES: Final = 16 << 10
@@ -32,6 +32,13 @@ class Rows:
     def local(self) -> int:
         """Rows of this worker's slice."""
         return self.stop - self.start
+
+    def stay_split(self, row_bytes: int) -> bool:
+        """Whether a tensor with so many bytes a row is better left split; the same for all.
+
+        Slices differ in length by one row, so the longest decides.
+        """
+        return row_bytes * max(self.sizes) >= LARGE_BYTES
 
     @property
     def sharers(self) -> set[int]:
