@@ -175,12 +175,12 @@ class Membership:
         return None if self.view is None else self.view.members[0].box
 
     def hears(self, now: float) -> tuple[int, ...]:
-        """Boxes heard of late."""
+        """Boxes heard of late, whose processes have not ended since."""
         return tuple(
             sorted(
                 box
                 for box, peer in self._peers.items()
-                if now - peer.heard < self.timing.suspected and not peer.gone
+                if now - peer.heard < self.timing.suspected and not self._left(peer, now)
             )
         )
 

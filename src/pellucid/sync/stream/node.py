@@ -85,6 +85,7 @@ class Node:
         self._samples = 0
         self._measured = (0, 0.0)  # samples and time at the latest measurement of the rate
         self._beaten = float("-inf")
+        self._heard_last: tuple[int, ...] = ()
         self._leaving = False
         self._left = False
         self._was_waiting = False
@@ -148,8 +149,11 @@ class Node:
             LinkError: all boxes that could have let this one in have ended.
         """
         self._measure_rate(now)
-        if now - self._beaten >= self._desk.settings.timing.heartbeat:
+        hears = self._desk.membership.hears(now)
+        # whoever is to follow a dead steward waits until others say that they do not hear it
+        if now - self._beaten >= self._desk.settings.timing.heartbeat or hears != self._heard_last:
             self._beat_all(now)
+        self._heard_last = hears
         before = self._desk.view
         own = self._own_beat(now)
         if self._desk.membership.forsaken(own, now):
