@@ -73,6 +73,7 @@ class Outcome:
     fault: str
     back: float | None = None
     noticed: float | None = None
+    notice: str = ""
     samples: int | None = None
     accuracy: float | None = None
     ended: bool = False
@@ -227,8 +228,8 @@ def _strike(fleet: Fleet, fault: Fault, outcome: Outcome, args: argparse.Namespa
         if not mended and fault.mend is not None and time.time() - struck >= fault.lasts:
             fault.mend(fleet)
             mended = True
-        if outcome.noticed is None and len(_notices(fleet, witness)) > told:
-            outcome.noticed = time.time() - struck
+        if outcome.noticed is None and (notices := _notices(fleet, witness)[told:]):
+            outcome.noticed, outcome.notice = time.time() - struck, notices[0]
         time.sleep(LOOK_SECONDS)
     outcome.ended = all(one.poll() == 0 for one in others)
     outcome.back = _back(fleet, whole, before, struck)

@@ -53,7 +53,7 @@ def test_slices_on_both_sides_of_the_threshold_take_one_way(tmp_path: Path) -> N
 def test_sums_and_joins_large_tensors(workers: int, tmp_path: Path) -> None:
     rows = [40 + (w == 0) for w in range(workers)]
 
-    def body(group: CollectiveGroup) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
+    def body(group: CollectiveGroup) -> tuple[torch.Tensor, torch.Tensor, list[list[torch.Tensor]]]:
         part = torch.full((rows[group.index], 3000), float(group.index))
         (whole,) = group.gather("rows", [part], [rows], [0])
         total = group.all_reduce("sum", torch.arange(50_000.0) * (group.index + 1))
@@ -69,8 +69,9 @@ def test_sums_and_joins_large_tensors(workers: int, tmp_path: Path) -> None:
         assert torch.equal(whole[:, 0], expected)
         factor = sum(range(1, workers + 1))
         assert torch.equal(total, torch.arange(50_000.0) * factor)
-        assert torch.equal(sums[0][:7], torch.full((7,), float(factor)))
-        assert torch.equal(sums[1], torch.full((90_000,), 0.5 * workers))
+        assert torch.equal(sums[0][0], torch.full((7,), float(factor)))
+        assert torch.equal(sums[0][1], torch.full((2, 2), float(workers)))
+        assert torch.equal(sums[1][0], torch.full((90_000,), 0.5 * workers))
 
 
 def test_goes_on_through_shared_memory_after_a_death(tmp_path: Path) -> None:
@@ -84,7 +85,7 @@ def test_goes_on_through_shared_memory_after_a_death(tmp_path: Path) -> None:
             return None
         total = group.all_reduce("sum", torch.ones(50_000))
         assert group.living == [0, 1]
-        (flat,) = group.collect([group.post([torch.ones(60_000)])])
+        ((flat,),) = group.collect([group.post([torch.ones(60_000)])])
         assert torch.equal(flat, torch.full((60_000,), 2.0))
         return total
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import time
@@ -310,29 +311,25 @@ def test_several_passes_of_several_buckets(
             for bucket in BUCKETS[: 1 + number % len(BUCKETS)]
         ]
 
-    def work(group: Group) -> list[list[torch.Tensor]]:
+    def work(group: Group) -> list[list[list[torch.Tensor]]]:
         passes = []
         for number in range(9):
             buckets = [group.post(tensors) for tensors in mine(group.index, number)]
             passes.append(group.collect(buckets))
             group.end_pass()
-        for sums in passes:
-            for total in sums:
-                total.add_(0)  # they are ours to write to
+        for total in itertools.chain.from_iterable(sums for buckets in passes for sums in buckets):
+            total.detach_().add_(0)  # they are ours to write to
         return passes
 
     results = crowd.run(work)
     for number in range(9):
         for k in range(len(mine(0, number))):
-            got = same_bits({w: passes[number][k] for w, passes in results.items()})
-            parts = [
-                torch.cat([t.reshape(-1) for t in mine(w, number)[k]])
-                for w in range(len(crowd.groups))
-            ]
-            expected = torch.zeros_like(parts[0])
-            for part in parts:
-                expected += part
-            assert torch.equal(got, expected)
+            for at, like in enumerate(mine(0, number)[k]):
+                got = same_bits({w: passes[number][k][at] for w, passes in results.items()})
+                expected = torch.zeros_like(like)
+                for w in range(len(crowd.groups)):
+                    expected += mine(w, number)[k][at]
+                assert torch.equal(got, expected)
 
 
 def test_buckets_may_be_collected_by_turns(crowd: Crowd) -> None:
@@ -341,8 +338,8 @@ def test_buckets_may_be_collected_by_turns(crowd: Crowd) -> None:
     def work(group: Group) -> torch.Tensor:
         outer = group.post([torch.full((4,), 1.0)])
         inner = group.post([torch.full((6,), 10.0)])
-        (ten,) = group.collect([inner])
-        (one,) = group.collect([outer])
+        ((ten,),) = group.collect([inner])
+        ((one,),) = group.collect([outer])
         group.end_pass()
         return torch.cat([one, ten])
 
@@ -555,9 +552,9 @@ def test_a_death_in_a_backward_pass(
                 die()
             dies_at(group, moment)
         second = group.post([torch.full((70,), 2.0**group.index)])
-        sums = group.collect([first, second])
+        ((one,), (two,)) = group.collect([first, second])
         group.end_pass()
-        return sums
+        return [one, two]
 
     results = crowd.run(work)
     everybody, survivors = 2.0 ** len(crowd.groups) - 1, 2.0**victim - 1
@@ -671,7 +668,8 @@ def play(group: Group, steps: Sequence[Step], dying: Callable[[int], int]) -> li
             got = [group.all_reduce("sum", mine).tolist()]
         elif step.what == "pass":
             buckets = [group.post([mine]), group.post([mine[:3], mine[3:]])]
-            got = [total.tolist() for total in group.collect(buckets)]
+            sums = group.collect(buckets)
+            got = [total.tolist() for total in itertools.chain.from_iterable(sums)]
             group.end_pass()
         else:
             taken = group.swap("swap", [mine[:200]])
@@ -742,7 +740,7 @@ def test_a_long_run_under_load(seed: int) -> None:
                 check += float(group.all_reduce("sum", mine).sum())
             else:
                 buckets = [group.post([mine]) for _ in range(choice.randrange(1, 4))]
-                check += sum(float(total.sum()) for total in group.collect(buckets))
+                check += sum(float(total.sum()) for (total,) in group.collect(buckets))
                 group.end_pass()
         return check
 

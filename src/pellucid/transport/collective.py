@@ -113,20 +113,21 @@ class CollectiveGroup(Group):
         if not all(self._takes(v) for v in values) or not self._enter("bucket"):
             return super().post(values)
         flat = torch.cat([v.reshape(-1) for v in values])
-        bucket = Bucket(-1 - len(self._flying), 0, 0, flat.numel(), flat.dtype)
+        shapes = tuple(v.shape for v in values)
+        bucket = Bucket(-1 - len(self._flying), 0, 0, flat.numel(), flat.dtype, shapes)
         self._flying[bucket.number] = (self._library.allreduce([flat]), flat, values)
         return bucket
 
-    def collect(self, buckets: Sequence[Bucket]) -> list[torch.Tensor]:
-        """Wait for buckets and return their sums, flat; see `Group.collect`."""
-        sums: list[torch.Tensor] = []
+    def collect(self, buckets: Sequence[Bucket]) -> list[list[torch.Tensor]]:
+        """Wait for buckets and return the sums of their tensors; see `Group.collect`."""
+        sums: list[list[torch.Tensor]] = []
         for bucket in buckets:
             if bucket.number >= 0:
                 sums += super().collect([bucket])
                 continue
             work, flat, values = self._flying.pop(bucket.number)
             if self._complete(work, "gradients"):
-                sums.append(flat)
+                sums.append(bucket.cut(flat))
             else:
                 sums += super().collect([super().post(values)])
         return sums

@@ -51,6 +51,7 @@ ALIGN: Final = 64
 # up to this many workers, reading all parts oneself is cheaper than a second wait
 REDUCE_ALONE_WORKERS: Final = 3
 SPIN: Final = 4000  # polls (about 0.1 us each) before giving the core away
+KEPT_CUTS: Final = 1024
 NAP_AFTER: Final = 12000  # polls before sleeping between two polls
 
 
@@ -69,6 +70,21 @@ def _aligned(nbytes: int) -> int:
 def row_bytes(part: torch.Tensor, dim: int) -> int:
     """Bytes of one row, also where there is none."""
     return math.prod(n for d, n in enumerate(part.shape) if d != dim) * part.element_size()
+
+
+def _joined(
+    slices: Sequence[torch.Tensor], like: torch.Tensor, sizes: Sequence[int], dim: int
+) -> torch.Tensor:
+    """Join slices, given as bytes, along a dimension."""
+    shape = list(like.shape)
+    if dim == 0:  # they lie one behind the other
+        shape[0] = sum(sizes)
+        return torch.cat(list(slices)).view(like.dtype).view(shape)
+    shaped = []
+    for piece, size in zip(slices, (size for size in sizes if size), strict=True):
+        shape[dim] = size
+        shaped.append(piece.view(like.dtype).view(shape))
+    return torch.cat(shaped, dim)
 
 
 if platform.machine() in ("x86_64", "AMD64"):
@@ -95,6 +111,14 @@ class Bucket:
     start: int  # offset in bytes within a half
     length: int  # values
     dtype: torch.dtype
+    shapes: tuple[torch.Size, ...]  # of the tensors in it, one behind the other
+
+    def cut(self, flat: torch.Tensor) -> list[torch.Tensor]:
+        """Tensors of its shapes, over the memory of a flat one."""
+        pieces = flat.split_with_sizes([shape.numel() for shape in self.shapes])
+        # a view would refuse what scripts do with .grad, such as detach_()
+        shaped = zip(pieces, self.shapes, strict=True)
+        return [piece.view(shape).detach() for piece, shape in shaped]
 
 
 class Group:
@@ -143,6 +167,8 @@ class Group:
         self._pass = 0
         self._filled = 0
         self._unreduced: list[Bucket] = []
+        # where the tensors of buckets lie, by worker and bucket: cutting takes longer than adding
+        self._cuts: dict[Any, list[torch.Tensor]] = {}
         self._kinds: dict[str, int] = {}
         cores = len(os.sched_getaffinity(0))
         self._spin = SPIN if cores >= self.workers else 50
@@ -264,15 +290,14 @@ class Group:
         for k, (part, sizes, dim) in enumerate(zip(parts, rows, dims, strict=True)):
             slices = []
             for worker, size in enumerate(sizes):
-                shape = list(part.shape)
-                shape[dim] = size
                 if size == 0:
                     continue
                 if worker in taken:
-                    slices.append(taken[worker][k].view(part.dtype).view(shape))
+                    slices.append(taken[worker][k])
                 else:
-                    slices.append(torch.zeros(shape, dtype=part.dtype, device="cpu"))
-            wholes.append(torch.cat(slices, dim).to(part.device))
+                    lost = size * row_bytes(part, dim)
+                    slices.append(torch.zeros(lost, dtype=torch.uint8, device="cpu"))
+            wholes.append(_joined(slices, part, sizes, dim).to(part.device))
         return wholes
 
     def _gather_large(
@@ -342,7 +367,8 @@ class Group:
         else:
             torch.cat([v.reshape(-1) for v in values], out=flat)
         self._posted += 1
-        bucket = Bucket(self._posted, self._pass & 1, self._filled, length, dtype)
+        shapes = tuple(v.shape for v in values)
+        bucket = Bucket(self._posted, self._pass & 1, self._filled, length, dtype, shapes)
         self._unreduced.append(bucket)
         self._filled = _aligned(self._filled + size)
         _fence()
@@ -350,8 +376,8 @@ class Group:
         self._note(began, 0, size)
         return bucket
 
-    def collect(self, buckets: Sequence[Bucket]) -> list[torch.Tensor]:
-        """Wait for everybody's part of these buckets and return their sums, flat.
+    def collect(self, buckets: Sequence[Bucket]) -> list[list[torch.Tensor]]:
+        """Wait for everybody's part of these buckets and return the sums of their tensors.
 
         The sums are fresh CPU tensors: they may be kept and written to.
         """
@@ -370,9 +396,7 @@ class Group:
         for bucket in buckets:
             column = _REDUCED if sharded else _POSTED
             waited += self._wait(column, bucket.number, "gradients")
-            sums.append(
-                self._collect(bucket) if sharded else self._reduce(bucket, 0, bucket.length)
-            )
+            sums.append(bucket.cut(self._collect(bucket)) if sharded else self._add(bucket))
         self._note(began, waited)
         return sums
 
@@ -381,6 +405,33 @@ class Group:
         self._pass += 1
         self._filled = 0
         self._unreduced.clear()
+
+    def _add(self, bucket: Bucket) -> list[torch.Tensor]:
+        """The sums of a bucket's tensors, in the order of workers."""
+        parts = [
+            self._cut(bucket, worker)
+            for worker in range(self.workers)
+            if self._rows[worker][_POSTED] >= bucket.number
+        ]
+        if len(parts) == 1:
+            return [part.clone() for part in parts[0]]
+        total = list(torch._foreach_add(parts[0], parts[1]))
+        for part in parts[2:]:
+            torch._foreach_add_(total, part)
+        return total
+
+    def _cut(self, bucket: Bucket, worker: int) -> list[torch.Tensor]:
+        """A worker's part of a bucket's tensors, where it wrote them."""
+        place = (worker, bucket.half, bucket.start, bucket.dtype, bucket.shapes)
+        cut = self._cuts.get(place)
+        if cut is None:
+            if len(self._cuts) >= KEPT_CUTS:  # of a model whose gradients come in ever new shapes
+                self._cuts.clear()
+            size = bucket.length * bucket.dtype.itemsize
+            half = self._halves[worker][bucket.half]
+            flat = half[bucket.start : bucket.start + size].view(bucket.dtype)
+            cut = self._cuts[place] = bucket.cut(flat)
+        return cut
 
     def _parts(self, bucket: Bucket, start: int, stop: int) -> list[torch.Tensor]:
         parts = []

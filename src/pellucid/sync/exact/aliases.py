@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -17,34 +15,41 @@ __all__ = ["aliased"]
 _Slot = tuple[dict[str, Any], str, torch.Tensor]
 
 
-@contextmanager
-def aliased(module: nn.Module, reducer: Reducer) -> Iterator[None]:
+class aliased:  # noqa: N801 - used like a function; a generator would take longer
     """While the body runs, the module's parameters that want gradients are their aliases.
 
     Args:
         module: the outermost module; its submodules are meant too.
         reducer: makes the aliases, and sums what reaches them.
     """
-    inner = list(module.modules()) if torch.is_grad_enabled() else []
-    slots = _slots(inner)
-    if not slots:
-        yield
-        return
-    distinct = {id(parameter): parameter for _, _, parameter in slots}
-    aliases = dict(zip(distinct, reducer.enter(list(distinct.values())), strict=True))
-    # recurrent modules keep a list of their own beside the table
-    lists = [(m, m._flat_weights) for m in inner if isinstance(m, nn.RNNBase)]
-    for table, name, parameter in slots:
-        table[name] = aliases[id(parameter)]
-    for recurrent, weights in lists:
-        vars(recurrent)["_flat_weights"] = [aliases.get(id(w), w) for w in weights]
-    try:
-        yield
-    finally:
+
+    def __init__(self, module: nn.Module, reducer: Reducer) -> None:
+        self._module = module
+        self._reducer = reducer
+        self._slots: list[_Slot] = []
+        self._aliases: dict[int, torch.Tensor] = {}  # by the identity of the parameter
+        self._lists: list[tuple[nn.Module, list[Any]]] = []
+
+    def __enter__(self) -> None:
+        inner = list(self._module.modules()) if torch.is_grad_enabled() else []
+        self._slots = slots = _slots(inner)
+        if not slots:
+            return
+        distinct = {id(parameter): parameter for _, _, parameter in slots}
+        entered = self._reducer.enter(self._module, list(distinct.values()))
+        self._aliases = aliases = dict(zip(distinct, entered, strict=True))
+        # recurrent modules keep a list of their own beside the table
+        self._lists = [(m, m._flat_weights) for m in inner if isinstance(m, nn.RNNBase)]
         for table, name, parameter in slots:
-            if table.get(name) is aliases[id(parameter)]:
+            table[name] = aliases[id(parameter)]
+        for recurrent, weights in self._lists:
+            vars(recurrent)["_flat_weights"] = [aliases.get(id(w), w) for w in weights]
+
+    def __exit__(self, *_: object) -> None:
+        for table, name, parameter in self._slots:
+            if table.get(name) is self._aliases[id(parameter)]:
                 table[name] = parameter
-        for recurrent, weights in lists:
+        for recurrent, weights in self._lists:
             vars(recurrent)["_flat_weights"] = weights
 
 

@@ -9,18 +9,22 @@ alias is what tells the two apart, and nothing else needs to know.
 
 Aliases are made bucket by bucket, in the reverse of the order of registration, which is about the
 order in which backward reaches them: a bucket leaves as soon as its last gradient is there, while
-backward goes on. Where the engine would merely add the gradient into ``.grad``, we do it ourselves
-at the end of the backward pass, when all buckets have come back; where somebody wants the gradient
-at once (hooks, ``torch.autograd.grad``, ``create_graph``), it is summed on the spot.
+backward goes on. They are kept for the next call: nothing in their graph is of one call only.
+
+Where the engine would merely add the gradient into ``.grad``, we do it ourselves at the end of the
+backward pass, when all buckets have come back; where somebody wants the gradient at once (hooks,
+``torch.autograd.grad``, ``create_graph``), it is summed on the spot.
 """
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
+from torch import nn
 from torch.autograd import Function, Variable
 
 from pellucid.sync.exact.region import Narrow, Replicate, SumOut
@@ -31,12 +35,32 @@ from pellucid.transport.shared_memory import Bucket, Group
 __all__ = ["Reducer", "stray_leaves"]
 
 BUCKET_BYTES: Final = 8 << 20
+# what is kept also keeps the memory of weights that the script has moved elsewhere
+KEPT_BYTES: Final = 64 << 20
+# the engine runs the node with the highest number first of those that are ready; made before what
+# the forward makes, ours would have the lowest, and all buckets would leave at the end
+FIRST: Final = 2**63
 
 
 @dataclass
 class _Pending:
     bucket: Bucket
     parameters: list[torch.Tensor]
+
+
+@dataclass
+class _Aliases:
+    """The aliases of a module's parameters."""
+
+    parameters: Sequence[torch.Tensor]
+    aliases: Sequence[torch.Tensor]
+
+    def are_of(self, parameters: Sequence[torch.Tensor]) -> bool:
+        """Whether they are of these, and over the same memory still."""
+        return len(parameters) == len(self.parameters) and all(
+            now is then and now.is_set_to(alias)
+            for now, then, alias in zip(parameters, self.parameters, self.aliases, strict=True)
+        )
 
 
 class Reducer:
@@ -49,23 +73,35 @@ class Reducer:
     def __init__(self, group: Group) -> None:
         self._group = group
         self._pending: dict[int, list[_Pending]] = {}
+        self._kept: weakref.WeakKeyDictionary[nn.Module, _Aliases] = weakref.WeakKeyDictionary()
         self.latest_bytes = 0  # of gradients, in the latest backward pass
 
-    def enter(self, parameters: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """Make an alias of each parameter that requires a gradient; see [Note: aliases].
+    def enter(
+        self, module: nn.Module, parameters: Sequence[torch.Tensor]
+    ) -> Sequence[torch.Tensor]:
+        """The alias of each parameter that requires a gradient; see [Note: aliases].
 
         Args:
+            module: whose parameters they are.
             parameters: distinct tensors that require gradients, in order of registration.
 
         Returns:
             Their aliases, in the same order.
         """
+        kept = self._kept.get(module)
+        if kept is not None and kept.are_of(parameters):
+            return kept.aliases
+        self._kept.pop(module, None)
         aliases: list[Any] = [None] * len(parameters)
         for bucket in _buckets(parameters):
-            for k, alias in zip(
-                bucket, _Enter.apply(self, *(parameters[k] for k in bucket)), strict=True
-            ):
+            entered = _Enter.apply(self, *(parameters[k] for k in bucket))
+            entered[0].grad_fn._set_sequence_nr(FIRST)
+            for k, alias in zip(bucket, entered, strict=True):
                 aliases[k] = alias
+        if all(type(p) is nn.Parameter and p.layout is torch.strided for p in parameters):
+            size = sum(p.numel() * p.element_size() for p in parameters)
+            if size <= KEPT_BYTES:
+                self._kept[module] = _Aliases(parameters, aliases)
         return aliases
 
     def forget(self) -> None:
@@ -119,11 +155,9 @@ class Reducer:
             self._group.end_pass()
         into: list[torch.Tensor] = []
         added: list[torch.Tensor] = []
-        for item, flat in zip(pending, sums, strict=True):
-            there = flat.to(item.parameters[0].device)
-            for parameter, grad in zip(
-                item.parameters, _pieces(there, item.parameters), strict=True
-            ):
+        for item, grads in zip(pending, sums, strict=True):
+            for parameter, on_host in zip(item.parameters, grads, strict=True):
+                grad = on_host.to(parameter.device)
                 if parameter.grad is None:
                     parameter.grad = grad
                 else:
@@ -142,13 +176,6 @@ class Reducer:
         sizes = [int(c) for c in counts]
         joined = self._group.gather("sparse", [indices, values], [sizes, sizes], [1, 0])
         return torch.sparse_coo_tensor(joined[0], joined[1], grad.shape, check_invariants=False)
-
-
-def _pieces(flat: torch.Tensor, like: list[torch.Tensor]) -> list[torch.Tensor]:
-    """Cut a flat tensor into tensors of these shapes, over the same memory."""
-    pieces = torch._C._nn.unflatten_dense_tensors(flat, like)
-    # a view would refuse what scripts do with .grad, such as detach_()
-    return [piece.detach() for piece in pieces]
 
 
 def stray_leaves(output: Any) -> list[torch.Tensor]:
