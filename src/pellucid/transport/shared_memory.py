@@ -69,6 +69,8 @@ def _aligned(nbytes: int) -> int:
 
 def row_bytes(part: torch.Tensor, dim: int) -> int:
     """Bytes of one row, also where there is none."""
+    if rows := part.shape[dim]:
+        return part.nbytes // rows
     return math.prod(n for d, n in enumerate(part.shape) if d != dim) * part.element_size()
 
 

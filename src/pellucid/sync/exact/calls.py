@@ -94,28 +94,28 @@ class Calls:
             return original(module, *args, **kwargs)
         if is_inside() or not in_script_thread() or torch._C._get_tracing_state():
             return original(module, *args, **kwargs)
-        if next(module.parameters(), None) is None:
+        if not _has_parameters(module):
             return original(module, *args, **kwargs)
         self._start()
         began = self._group.own_time()
         self._in_script = 0
         self.reducer.forget()
-        inputs = (args, kwargs)
-        output = self._outermost(Call(original, module, inputs, leaves_of(inputs)))
+        output = self._outermost(Call.of(original, module, (args, kwargs)))
         self._group.note_overhead(self._group.own_time() - began - self._in_script)
         return output
 
     def _outermost(self, call: Call) -> Any:
-        batched = next((x for x in call.leaves if isinstance(x, torch.Tensor) and x.ndim), None)
-        if batched is None or (type(batched) is torch.Tensor and batched.is_meta):
+        tensors = zip(call.leaves, call.shapes, strict=True)
+        batched, shape = next((pair for pair in tensors if pair[1]), (None, None))
+        if shape is None or (type(batched) is torch.Tensor and batched.is_meta):
             return self._run_whole(call)  # nothing that could be split, or nothing is computed
         trains = torch.is_grad_enabled() and call.module.training
         if trains:
-            self.rows = int(batched.shape[0])
+            self.rows = shape[0]
         if torch._C._functorch.peek_interpreter_stack() is not None:
             self._explain("functorch", "under torch.func, every worker runs modules whole")
             return self._run_whole(call)
-        proof = self._proof(call, tuple(batched.shape[:2]))
+        proof = self._proof(call, shape[:2])
         rows = call.division(proof.way, self._group) if proof.way else None
         if rows is None:
             return self._run_whole(call)
@@ -250,6 +250,13 @@ class Calls:
             return joined.get(next(order), leaf)
 
         return map_leaves(take, output)
+
+
+def _has_parameters(module: nn.Module) -> bool:
+    """As ``module.parameters()`` would tell; this is asked at every call."""
+    return any(parameter is not None for parameter in module._parameters.values()) or any(
+        child is not None and _has_parameters(child) for child in module._modules.values()
+    )
 
 
 def _first_size(inputs: Any) -> int:

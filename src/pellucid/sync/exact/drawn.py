@@ -16,6 +16,6 @@ DISPUTE: Final = (
 
 def hash_of(indices: list[Any]) -> int:
     """The same for the same indices in all workers."""
-    if all(type(i) is int for i in indices):
+    if set(map(type, indices)) == {int}:
         return hash(tuple(indices))
     return zlib.crc32(repr(indices).encode())

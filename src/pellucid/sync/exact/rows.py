@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Final
 
 __all__ = ["Rows", "split_rows"]
@@ -40,7 +40,7 @@ class Rows:
         """
         return row_bytes * max(self.sizes) >= LARGE_BYTES
 
-    @property
+    @cached_property
     def sharers(self) -> set[int]:
         """Workers that have any."""
         return {worker for worker, size in enumerate(self.sizes) if size}

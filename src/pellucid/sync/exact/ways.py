@@ -64,16 +64,24 @@ class Call:
         module: the module that is called.
         inputs: (args, kwargs) of the call.
         leaves: their leaves.
+        shapes: of those that are tensors, whole; None of others.
     """
 
     original: Callable[..., Any]
     module: nn.Module
     inputs: Any
     leaves: list[Any]
+    shapes: list[tuple[int, ...] | None]
+
+    @classmethod
+    def of(cls, original: Callable[..., Any], module: nn.Module, inputs: Any) -> Call:
+        """A call with these inputs."""
+        leaves = leaves_of(inputs)
+        return cls(original, module, inputs, leaves, [_shape(leaf) for leaf in leaves])
 
     def kind(self) -> tuple[Any, ...]:
         """What kind of inputs these are; calls with inputs of the same kind share a proof."""
-        return tuple(_kind(leaf) for leaf in self.leaves)
+        return tuple([_kind(leaf) for leaf in self.leaves])
 
     def views(self) -> list[Rows]:
         """How those inputs are divided that are split already."""
@@ -81,8 +89,8 @@ class Call:
 
     def division(self, way: Way, group: Group) -> Rows | None:
         """How this call's batch is divided; None where it cannot be, this time."""
-        sizes = zip(self.leaves, way.dims, strict=True)
-        totals = {leaf.shape[dim] for leaf, dim in sizes if dim is not None}
+        sizes = zip(self.shapes, way.dims, strict=True)
+        totals = {shape[dim] for shape, dim in sizes if shape is not None and dim is not None}
         if len(totals) != 1:
             return None
         (total,) = totals
@@ -105,7 +113,7 @@ class Call:
         # tensors made in inference mode would not say when they are written to
         with torch.inference_mode(False), torch.no_grad():
             inputs = map_leaves(copied, self.inputs)
-        return Call(self.original, self.module, inputs, leaves_of(inputs))
+        return Call.of(self.original, self.module, inputs)
 
     def versions(self) -> list[int]:
         """Numbers that grow when the inputs are written to."""
@@ -146,9 +154,16 @@ def enter(region: Region, way: Way, inputs: Any) -> Any:
     return map_leaves(take, inputs)
 
 
+def _shape(leaf: Any) -> tuple[int, ...] | None:
+    """The whole's shape; a view would take longer to answer than all else that a call asks."""
+    if type(leaf) is BatchView and leaf.whole is None and leaf.local is not None:
+        return (leaf.rows.total, *leaf.local.shape[1:])
+    return tuple(leaf.shape) if isinstance(leaf, torch.Tensor) else None
+
+
 def _kind(leaf: Any) -> Any:
-    if isinstance(leaf, BatchView) and leaf.whole is None:
-        return ("view", leaf.ndim, leaf.dtype)
+    if isinstance(leaf, BatchView) and leaf.whole is None and leaf.local is not None:
+        return ("view", leaf.local.ndim, leaf.local.dtype)
     if isinstance(leaf, torch.Tensor):
         return ("tensor", leaf.ndim, leaf.dtype)
     return leaf if isinstance(leaf, bool | str | None) else type(leaf)
