@@ -105,8 +105,11 @@ class Reducer:
         return aliases
 
     def forget(self) -> None:
-        """Drop what a backward pass that was broken off by an exception left behind."""
-        if self._pending:
+        """Drop what a backward pass that was broken off by an exception left behind.
+
+        Not so within one: functions of the script's own may call a module on their way back.
+        """
+        if self._pending and torch._C._current_graph_task_id() == -1:
             self._pending.clear()
             self._group.end_pass()
 
