@@ -89,6 +89,12 @@ def _like(cls: Any, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
     return func(like, *args[1:], **kwargs)
 
 
+def _filled_like(cls: Any, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """``zeros_like`` and its kin; a leaf that wants a gradient is whole, as its gradient is."""
+    rule = _like if kwargs.get("requires_grad") else _rowwise
+    return rule(cls, func, args, kwargs)
+
+
 def _from_rows(cls: Any, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Takes nothing but dtype and device from the view."""
     if not _has_rows(cls, args[0]) or not _rest_is_plain(args, kwargs):
@@ -282,7 +288,7 @@ def _table() -> dict[Any, Rule]:
             *("tanh", "sigmoid", "relu", "relu6", "leaky_relu", "elu", "gelu", "silu", "selu"),
             *("softplus", "logsigmoid", "hardtanh", "mish", "softsign", "hardswish", "hardsigmoid"),
             *("sign", "round", "floor", "ceil", "trunc", "frac", "isnan", "isinf", "isfinite"),
-            *("reciprocal", "logical_not", "zeros_like", "ones_like", "full_like", "empty_like"),
+            *("reciprocal", "logical_not"),
             *("avg_pool1d", "avg_pool2d", "avg_pool3d", "max_pool1d", "max_pool2d", "max_pool3d"),
             *("adaptive_avg_pool1d", "adaptive_avg_pool2d", "interpolate"),
             "__neg__",
@@ -300,6 +306,7 @@ def _table() -> dict[Any, Rule]:
             *("__gt__", "__ge__", "__and__", "__or__", "__mod__", "__div__", "__rdiv__"),
         ),
     )
+    add(_filled_like, _methods("zeros_like", "ones_like", "full_like", "empty_like"))
     add(_like, _methods("randn_like", "rand_like"))
     add(_from_rows, _methods("new_zeros", "new_ones", "new_full", "new_empty", "new_tensor"))
     add(_reshape, _methods("view", "reshape"))
