@@ -180,6 +180,14 @@ def _narrow(rows: Rows, dim: int, whole: torch.Tensor) -> torch.Tensor:
     return whole.narrow(dim, rows.start * fold, rows.local * fold)
 
 
+def _owning(value: torch.Tensor) -> torch.Tensor:
+    """The same memory as no view of anything: scripts write into what a function returned."""
+    if not value._is_view():
+        return value
+    own = torch.empty(0, dtype=value.dtype, device=value.device)
+    return own.set_(value.untyped_storage(), value.storage_offset(), value.shape, value.stride())
+
+
 def _wants_graph(grad: torch.Tensor) -> bool:
     return torch.is_grad_enabled() and grad.requires_grad
 
@@ -214,7 +222,8 @@ class Join(Function):
         for part, dim in zip(parts, dims, strict=True):
             fold = part.shape[dim] // rows.local if rows.local else 1
             sizes.append([size * fold for size in rows.sizes])
-        return tuple(group.gather(kind, [p.contiguous() for p in parts], sizes, dims))
+        wholes = group.gather(kind, [p.contiguous() for p in parts], sizes, dims)
+        return tuple(_owning(whole) for whole in wholes)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
@@ -252,7 +261,7 @@ class SumOut(Function):
     def forward(ctx: Any, group: Group, part: torch.Tensor) -> torch.Tensor:
         """Add up everybody's part."""
         ctx.group = group
-        return group.all_reduce("sum", part.contiguous())
+        return _owning(group.all_reduce("sum", part.contiguous()))
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
@@ -268,7 +277,7 @@ class LeaveShare(Function):
     def forward(ctx: Any, group: Group, value: torch.Tensor) -> torch.Tensor:
         """Hand the value out as it is."""
         ctx.group, ctx.workers = group, len(group.living)
-        return value.detach()
+        return value.clone()
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
@@ -286,7 +295,7 @@ class SumShares(Function):
     def forward(ctx: Any, group: Group, part: torch.Tensor) -> torch.Tensor:
         """Add up everybody's part."""
         ctx.group = group
-        return group.all_reduce("shared sum", part.contiguous())
+        return _owning(group.all_reduce("shared sum", part.contiguous()))
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
