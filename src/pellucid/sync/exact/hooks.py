@@ -13,18 +13,19 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.utils.checkpoint
 from torch import nn
+from torch.nn.modules import module as of_all
 
 from pellucid.sync.exact.aliases import aliased
 from pellucid.sync.exact.region import (
     Join,
-    Narrow,
     Region,
+    Return,
     current,
     entered,
     inside,
     is_inside,
 )
-from pellucid.sync.exact.tree import map_leaves
+from pellucid.sync.exact.tree import leaves_of, map_leaves
 from pellucid.sync.exact.view import whole_of
 
 if TYPE_CHECKING:
@@ -46,10 +47,6 @@ def seams(calls: Calls, others: Sequence[Seam]) -> list[Seam]:
         others: seams within modules, which a compiled graph must not swallow.
     """
     apart: list[Seam] = list(others)
-
-    def forward_hook(original: Original, module: Any, hook: Any, **kwargs: Any) -> Any:
-        """``register_forward_hook`` and ``register_forward_pre_hook``."""
-        return original(module, hook if _is_torchs(hook) else _forward(hook), **kwargs)
 
     def backward_hook(original: Original, module: Any, hook: Any, *args: Any, **kwargs: Any) -> Any:
         """``register_full_backward_hook`` and its ``pre`` twin."""
@@ -82,15 +79,30 @@ def seams(calls: Calls, others: Sequence[Seam]) -> list[Seam]:
 
         return function
 
-    forward_hooks = ("register_forward_hook", "register_forward_pre_hook")
     backward_hooks = ("register_full_backward_hook", "register_full_backward_pre_hook")
     return [
-        *((nn.Module, name, forward_hook) for name in forward_hooks),
+        (nn.Module, "register_forward_hook", _registers(keeps=True)),
+        (nn.Module, "register_forward_pre_hook", _registers(keeps=False)),
+        (of_all, "register_module_forward_hook", _registers(keeps=True)),
+        (of_all, "register_module_forward_pre_hook", _registers(keeps=False)),
         *((nn.Module, name, backward_hook) for name in backward_hooks),
         (torch.Tensor, "register_hook", tensor_hook),
         (torch.utils.checkpoint, "checkpoint", checkpoint),
+        (torch.jit, "script", functools.partial(_scripted, others)),
         (torch, "compile", compiled),
     ]
+
+
+def _scripted(seams: Sequence[Seam], original: Original, *args: Any, **kwargs: Any) -> Any:
+    """``torch.jit.script``: it reads the source of functions, and must find torch's own."""
+    answers = [(owner, name, getattr(owner, name)) for owner, name, _ in seams]
+    for owner, name, answer in answers:
+        setattr(owner, name, getattr(answer, "__wrapped__", answer))
+    try:
+        return original(*args, **kwargs)
+    finally:
+        for owner, name, answer in answers:
+            setattr(owner, name, answer)
 
 
 def _end_graphs_at(seams: list[Seam]) -> None:
@@ -113,13 +125,32 @@ def _is_torchs(hook: Any) -> bool:
     return str(module).startswith("torch.")
 
 
-def _forward(hook: Any) -> Any:
+def _registers(*, keeps: bool) -> Original:
+    """Answers what registers a forward hook of a module, or of all; `keeps` as for `_forward`."""
+
+    def answer(original: Original, *args: Any, hook: Any = None, **kwargs: Any) -> Any:
+        *module, hook = args if hook is None else (*args, hook)
+        ours = hook if _is_torchs(hook) else _forward(hook, keeps=keeps)
+        return original(*module, ours, **kwargs)
+
+    return answer
+
+
+def _forward(hook: Any, *, keeps: bool) -> Any:
+    """A forward hook, called with whole values.
+
+    Args:
+        hook: the script's.
+        keeps: whether the last of what it is given may be kept by it, and asked for its gradient
+            (or written to): then what the module goes on with is made of that.
+    """
+
     @functools.wraps(hook, updated=())
     def answer(module: Any, *args: Any) -> Any:
         region = current()
         if region is None:
             return hook(module, *args)
-        return _on_whole(functools.partial(hook, module), region)(*args)
+        return _on_whole(functools.partial(hook, module), region, keeps=keeps)(*args)
 
     return answer
 
@@ -135,30 +166,45 @@ def _backward(hook: Any, calls: Calls) -> Any:
     return answer
 
 
-def _on_whole(hook: Any, region: Region) -> Any:
+def _on_whole(hook: Any, region: Region, *, keeps: bool = False) -> Any:
     """The hook, called with whole values where it would get rows."""
-
-    def join(leaf: Any) -> Any:
-        dim = region.batch_dim(leaf.shape) if isinstance(leaf, torch.Tensor) else None
-        if dim is None:
-            return leaf
-        return Join.apply(region.group, region.rows, (dim,), "hook", leaf)[0]
-
-    def cut(leaf: Any) -> Any:
-        if not isinstance(leaf, torch.Tensor):
-            return leaf
-        local = list(leaf.shape)
-        for dim in (1, 0) if region.dim == 1 else (0, 1):
-            if dim < leaf.ndim and local[dim] % region.rows.total == 0:
-                return Narrow.apply(region.group, region.rows, dim, leaf)
-        return leaf
 
     def answer(*args: Any) -> Any:
         with entered(None):
-            result = hook(*map_leaves(join, args))
-            return None if result is None else map_leaves(cut, result)
+            wholes = map_leaves(functools.partial(_join, region), args)
+            result = hook(*wholes)
+            if result is not None:
+                return map_leaves(functools.partial(_cut, region), result)
+            if not keeps:
+                return None
+            own = iter(leaves_of(args[-1]))
+            return map_leaves(lambda whole: _rows_of(region, whole, next(own)), wholes[-1])
 
     return answer
+
+
+def _join(region: Region, leaf: Any) -> Any:
+    dim = region.batch_dim(leaf.shape) if isinstance(leaf, torch.Tensor) else None
+    if dim is None:
+        return leaf
+    return Join.apply(region.group, region.rows, (dim,), "hook", leaf)[0]
+
+
+def _cut(region: Region, leaf: Any) -> Any:
+    """Our rows of what a hook returned."""
+    if not isinstance(leaf, torch.Tensor):
+        return leaf
+    for dim in (1, 0) if region.dim == 1 else (0, 1):
+        if dim < leaf.ndim and leaf.shape[dim] % region.rows.total == 0:
+            return Return.apply(region.group, region.rows, dim, leaf)
+    return leaf
+
+
+def _rows_of(region: Region, whole: Any, own: Any) -> Any:
+    """Our rows of what `_join` made of them."""
+    if whole is own:
+        return own
+    return Return.apply(region.group, region.rows, region.batch_dim(own.shape), whole)
 
 
 def _again(function: Any, calls: Calls, region: Region | None) -> Any:

@@ -25,6 +25,7 @@ from typing import Any, Final, Literal
 
 import torch
 from torch import nn
+from torch.nn.modules import module as _of_all
 
 from pellucid.errors import DivergenceError, StoppedError
 from pellucid.sync.exact import replicas
@@ -420,13 +421,14 @@ class Saved:
     def without_hooks(self) -> Iterator[None]:
         """While the body runs, the script's own hooks on these modules are not called."""
         taken: list[tuple[Any, dict[Any, Any]]] = []
-        for module in self._modules:
-            for hooks in (module._forward_hooks, module._forward_pre_hooks):
-                if hooks:
-                    taken.append((hooks, dict(hooks)))
-                    for key, hook in list(hooks.items()):
-                        if not _is_torchs(hook):
-                            del hooks[key]
+        tables = [t for m in self._modules for t in (m._forward_hooks, m._forward_pre_hooks)]
+        of_all = (_of_all._global_forward_hooks, _of_all._global_forward_pre_hooks)
+        for hooks in (*tables, *of_all):
+            if hooks:
+                taken.append((hooks, dict(hooks)))
+                for key, hook in list(hooks.items()):
+                    if not _is_torchs(hook):
+                        del hooks[key]
         try:
             yield
         finally:

@@ -45,6 +45,7 @@ __all__ = [
     "Narrow",
     "Region",
     "Replicate",
+    "Return",
     "SumOut",
     "SumShares",
     "current",
@@ -206,6 +207,13 @@ class Narrow(Function):
         """Join the rows of the gradient."""
         (whole,) = Join.apply(ctx.group, ctx.rows, (ctx.dim,), "gradient of an input", grads[0])
         return None, None, None, whole
+
+
+class Return(Narrow):
+    """Whole -> own rows, of what came from the region itself: by way of the script's hooks.
+
+    It has a name of its own in the graph, which does not end there.
+    """
 
 
 class Join(Function):
