@@ -18,6 +18,7 @@ from typing import Any, Final
 
 import torch
 from torch import nn
+from torch.autograd import forward_ad
 
 from pellucid.errors import UnsupportedError
 from pellucid.sync.exact.aliases import aliased
@@ -112,8 +113,8 @@ class Calls:
         trains = torch.is_grad_enabled() and call.module.training
         if trains:
             self.rows = shape[0]
-        if torch._C._functorch.peek_interpreter_stack() is not None:
-            self._explain("functorch", "under torch.func, every worker runs modules whole")
+        if under := _looked_on_by():
+            self._explain(under, f"under {under}, every worker runs modules whole")
             return self._run_whole(call)
         proof = self._proof(call, shape[:2])
         rows = call.division(proof.way, self._group) if proof.way else None
@@ -258,6 +259,18 @@ def _has_parameters(module: nn.Module) -> bool:
         child is not None and _has_parameters(child) for child in module._modules.values()
     )
 
+def _looked_on_by() -> str:
+    """What sees or changes single operations at the moment; "" if nothing does."""
+    if torch._C._functorch.peek_interpreter_stack() is not None:
+        return "torch.func"
+    if forward_ad._current_level >= 0:
+        return "torch.autograd.forward_ad"
+    return "a TorchDispatchMode" if torch._C._len_torch_dispatch_stack() else ""
+
+
+def _modes(module: nn.Module) -> tuple[bool | str, ...]:
+    """Switches by which scripts have a module do, or return, something else."""
+    return tuple(v for v in vars(module).values() if type(v) is bool or type(v) is str)
 
 def _first_size(inputs: Any) -> int:
     """Rows of the first batched input, 0 if there is none."""
