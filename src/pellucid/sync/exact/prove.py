@@ -291,7 +291,7 @@ class Prover:
             seconds = time.perf_counter() - began
         trial = _Trial(
             output,
-            generators.states(),
+            saved.states(),
             saved.buffers(),
             saved.attributes(),
             out.getvalue(),
@@ -362,7 +362,14 @@ class Saved:
 
     def __init__(self, module: nn.Module) -> None:
         self._modules = list(module.modules())
-        self._states = generators.states()
+        self._held = generators.held_by_modules(self._modules)
+        self._states = self.states()
+        # what a module is made of: some are built by their first forward
+        self._parts = [
+            (part, set(part))
+            for m in self._modules
+            for part in (m._modules, m._parameters, m._buffers)
+        ]
         self._buffers = [
             (m._buffers, {k: (b, None if b is None else b.clone()) for k, b in m._buffers.items()})
             for m in self._modules
@@ -376,8 +383,16 @@ class Saved:
 
     def decides(self) -> str:
         """Why the run that just ended may be no example for others; "" if it is."""
-        now = generators.states()
-        if now[1] != self._states[1] or now[2][1] != self._states[2][1]:
+        now = self.states()
+        own = [k for k, held in enumerate(self._held, 4) if not isinstance(held, torch.Generator)]
+        if (
+            now[1] != self._states[1]
+            or now[2][1] != self._states[2][1]
+            or not generators.same(
+                (*now[:4], *(now[k] for k in own)),
+                (*now[:4], *(self._states[k] for k in own)),
+            )
+        ):
             return "it decides by random numbers of Python or numpy, the same for all rows"
         if any(_version(p) != version for p, version in self._parameters):
             return "it changes its parameters in forward"
@@ -399,7 +414,8 @@ class Saved:
 
     def restore(self) -> None:
         """Put everything back."""
-        generators.restore(self._states)
+        generators.restore(self._states, self._held)
+        self._take_off_parts()
         for owner, saved in self._buffers:
             for name, (buffer, value) in saved.items():
                 if buffer is not None:
@@ -443,6 +459,10 @@ def _version(tensor: torch.Tensor) -> int:
 
 
 def _is_torchs(hook: Any) -> bool:
+    def states(self) -> generators.States:
+        """Of the script's generators and the modules' own, as they are now."""
+        return generators.states(self._held)
+
     module = getattr(hook, "__module__", None) or type(hook).__module__
     return str(module).startswith("torch.")
 
@@ -486,6 +506,12 @@ def _is_same(a: Any, b: Any) -> bool:
         return False
     if isinstance(a, list | tuple):
         return len(a) == len(b) and all(_is_same(x, y) for x, y in zip(a, b, strict=True))
+    def _take_off_parts(self) -> None:
+        """Undo what the run built: the real call is to build it."""
+        for part, names in self._parts:
+            for name in part.keys() - names:
+                del part[name]
+
     if isinstance(a, dict):
         return a.keys() == b.keys() and all(_is_same(a[k], b[k]) for k in a)
     try:

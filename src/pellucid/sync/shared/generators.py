@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import random
+from collections.abc import Sequence
 from types import BuiltinMethodType, FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -21,6 +22,7 @@ __all__ = [
     "decode_states",
     "encode_states",
     "held_by",
+    "held_by_modules",
     "is_counters",
     "restore",
     "same",
@@ -164,6 +166,18 @@ def held_by(owner: Any, limit: int = 300) -> tuple[Any, ...]:
     return tuple(found)
 
 
+def held_by_modules(modules: Sequence[Any]) -> tuple[Any, ...]:
+    """Generators that modules keep in their attributes, or that their forward names."""
+    found: dict[int, Any] = {}
+    for module in modules:
+        forward = type(module).forward
+        named = _referred_to(forward) if isinstance(forward, FunctionType) else []
+        for value in (*vars(module).values(), *named):
+            if isinstance(value, _KINDS) and value is not torch.default_generator:
+                found[id(value)] = value
+    return tuple(found.values())
+
+
 def _may_count(owner: Any) -> bool:
     """Whether an object holds numbers, or is the script's own and may come to hold some."""
     if isinstance(owner, FunctionType):
@@ -206,7 +220,7 @@ def _is_librarys(kind: type) -> bool:
 
 def _referred_to(function: FunctionType) -> list[Any]:
     """What a function of the script can reach: its cells, its defaults, globals by their names."""
-    if function.__module__.partition(".")[0] in ("torch", "numpy"):
+    if (function.__module__ or "").partition(".")[0] in ("torch", "numpy"):
         return []
     cells = [c.cell_contents for c in function.__closure__ or () if _filled(c)]
     defaults = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
