@@ -19,7 +19,7 @@ import statistics
 import time
 import warnings
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -28,9 +28,9 @@ from torch import nn
 from torch.nn.modules import module as _of_all
 
 from pellucid.errors import DivergenceError, StoppedError
-from pellucid.sync.exact import replicas
+from pellucid.sync.exact import prove_gradients, replicas
 from pellucid.sync.exact.race import BACKWARD, COST_SECONDS, GRADIENT_SECONDS, Race
-from pellucid.sync.exact.region import Region, guesses, inside
+from pellucid.sync.exact.region import Region, entered, guesses, inside
 from pellucid.sync.exact.rows import Rows
 from pellucid.sync.exact.tree import leaves_of
 from pellucid.sync.exact.view import whole_of
@@ -165,6 +165,11 @@ class Prover:
             if outputs is not None:
                 if not self._pays(call.module):
                     return Proof(None, why=TOO_SMALL)
+                if not before and (
+                    reason := self._try_gradients(call, way, rows, whole, outputs, saved)
+                ):
+                    why = why or reason
+                    continue
                 # what counts its calls may do something else later: look more often
                 growth = 2 if any(whole.attributes) else 10
                 checks = before.next_check * growth if before else growth
@@ -200,6 +205,70 @@ class Prover:
             why = f"on a slice of the batch it raises {type(error).__name__}: {_line(error)}"
             saved.restore()
         return (outputs, "") if self._all(outputs is not None) else (None, why)
+
+    def _try_gradients(
+        self,
+        call: Call,
+        way: Way,
+        rows: Rows,
+        tried: _Trial,
+        outputs: tuple[Joint, ...],
+        saved: Saved,
+    ) -> str:
+        """Go backward from one way and from the whole; a reason against it, "" if there is none."""
+        wanted = prove_gradients.wanted_of(call.module)
+        if not torch.is_grad_enabled() or not wanted or _has_backward_hooks(call.module):
+            return ""
+        region = Region(self._group, rows, way.main_dim, way.reduces)
+
+        def split() -> Any:
+            return call.split(region, way)
+
+        weights = prove_gradients.weights_of(tried.output)
+        try:
+            whole, draws = self._gradients(saved, call.whole, weights, wanted)
+        except (DivergenceError, StoppedError):
+            raise
+        except Exception:  # the script will see it, where it goes backward itself
+            saved.restore()
+            return ""
+        if draws:
+            return "it draws random numbers in backward"
+        why = ""
+        try:
+            with way.seams(), entered(region):  # what is checkpointed is run again
+                mine, _ = self._gradients(
+                    saved, split, prove_gradients.part_of(weights, outputs, region), wanted
+                )
+            if not prove_gradients.add_up(self._group, wanted, mine, whole):
+                why = prove_gradients.NO_SUM
+        except StoppedError:
+            raise
+        except Exception as error:
+            why = f"going backward on a slice raises {type(error).__name__}: {_line(error)}"
+            saved.restore()
+        return "" if self._all(not why) else why or prove_gradients.NO_SUM
+
+    def _gradients(
+        self,
+        saved: Saved,
+        run: Callable[[], Any],
+        weights: prove_gradients.Weights,
+        wanted: Sequence[torch.Tensor],
+    ) -> tuple[prove_gradients.Gradients, bool]:
+        """Gradients of a run of which nothing stays, and whether going backward draws numbers."""
+        after_forward: list[generators.States] = []
+
+        def forward() -> Any:
+            output = run()
+            after_forward.append(saved.states())
+            return output
+
+        with _without_a_trace(saved), torch.enable_grad():
+            found = prove_gradients.gradients(forward, weights, wanted)
+            draws = not generators.same(after_forward[0], saved.states())
+        saved.restore()
+        return found, draws
 
     def _agree_on_time(self, whole: _Trial) -> None:
         """The slowest worker's time counts: what follows from it must be the same for all."""
@@ -381,6 +450,10 @@ class Saved:
             [p.detach().clone() for p, _ in self._parameters] if size < SAVED_BYTES else None
         )
 
+    def states(self) -> generators.States:
+        """Of the script's generators and the modules' own, as they are now."""
+        return generators.states(self._held)
+
     def decides(self) -> str:
         """Why the run that just ended may be no example for others; "" if it is."""
         now = self.states()
@@ -433,6 +506,12 @@ class Saved:
                     # the copy was taken to compare with; hand out another, so that it stays
                     now[name] = copy.copy(value) if type(value) in (list, dict, set) else value
 
+    def _take_off_parts(self) -> None:
+        """Undo what the run built: the real call is to build it."""
+        for part, names in self._parts:
+            for name in part.keys() - names:
+                del part[name]
+
     @contextlib.contextmanager
     def without_hooks(self) -> Iterator[None]:
         """While the body runs, the script's own hooks on these modules are not called."""
@@ -459,10 +538,6 @@ def _version(tensor: torch.Tensor) -> int:
 
 
 def _is_torchs(hook: Any) -> bool:
-    def states(self) -> generators.States:
-        """Of the script's generators and the modules' own, as they are now."""
-        return generators.states(self._held)
-
     module = getattr(hook, "__module__", None) or type(hook).__module__
     return str(module).startswith("torch.")
 
@@ -506,12 +581,6 @@ def _is_same(a: Any, b: Any) -> bool:
         return False
     if isinstance(a, list | tuple):
         return len(a) == len(b) and all(_is_same(x, y) for x, y in zip(a, b, strict=True))
-    def _take_off_parts(self) -> None:
-        """Undo what the run built: the real call is to build it."""
-        for part, names in self._parts:
-            for name in part.keys() - names:
-                del part[name]
-
     if isinstance(a, dict):
         return a.keys() == b.keys() and all(_is_same(a[k], b[k]) for k in a)
     try:
