@@ -158,7 +158,7 @@ class Calls:
         # a slice of one row tells less about how it lies in memory: it is proven by itself
         few = size[0] if size[0] < 2 * len(self._group.living) else 0
         casts = (torch.is_autocast_enabled("cpu"), torch.is_autocast_enabled("cuda"))
-        kind = (module.training, torch.is_grad_enabled(), casts, few, call.kind())
+        kind = (_modes(module), torch.is_grad_enabled(), casts, few, call.kind())
         proof = proofs.get((kind, size)) or proofs.get((kind, None))
         if proof is None or proof.is_due():
             fresh = self._prover.prove(call, proof)

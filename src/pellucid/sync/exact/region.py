@@ -283,7 +283,7 @@ class LeaveShare(Function):
 
     @staticmethod
     def forward(ctx: Any, group: Group, value: torch.Tensor) -> torch.Tensor:
-        """Hand the value out as it is."""
+        """Hand the value out as it is, for the script to write into."""
         ctx.group, ctx.workers = group, len(group.living)
         return value.clone()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import nn
@@ -18,6 +18,10 @@ from pellucid.sync.exact.view import BatchView, whole_of
 from pellucid.transport.shared_memory import Group
 
 __all__ = ["Call", "Way", "enter", "ways_to_split"]
+
+# smaller whole numbers may choose what a call does, such as how many stages to go through; larger
+# ones count, and a proof for each would be dear
+CHOICES: Final = 8
 
 
 @dataclass(frozen=True)
@@ -166,6 +170,8 @@ def _kind(leaf: Any) -> Any:
         return ("view", leaf.local.ndim, leaf.local.dtype)
     if isinstance(leaf, torch.Tensor):
         return ("tensor", leaf.ndim, leaf.dtype)
+    if type(leaf) is int and 0 <= leaf < CHOICES:
+        return int, leaf
     return leaf if isinstance(leaf, bool | str | None) else type(leaf)
 
 
