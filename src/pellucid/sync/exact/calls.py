@@ -259,6 +259,7 @@ def _has_parameters(module: nn.Module) -> bool:
         child is not None and _has_parameters(child) for child in module._modules.values()
     )
 
+
 def _looked_on_by() -> str:
     """What sees or changes single operations at the moment; "" if nothing does."""
     if torch._C._functorch.peek_interpreter_stack() is not None:
@@ -271,6 +272,7 @@ def _looked_on_by() -> str:
 def _modes(module: nn.Module) -> tuple[bool | str, ...]:
     """Switches by which scripts have a module do, or return, something else."""
     return tuple(v for v in vars(module).values() if type(v) is bool or type(v) is str)
+
 
 def _first_size(inputs: Any) -> int:
     """Rows of the first batched input, 0 if there is none."""

@@ -219,21 +219,17 @@ class Prover:
         wanted = prove_gradients.wanted_of(call.module)
         if not torch.is_grad_enabled() or not wanted or _has_backward_hooks(call.module):
             return ""
+        weights = prove_gradients.weights_of(tried.output)
+        told, whole = self._whole_gradients(call, saved, weights, wanted)
+        if told is prove_gradients.Told.NOTHING:
+            return ""
+        if told is prove_gradients.Told.DRAWS:
+            return "it draws random numbers in backward"
         region = Region(self._group, rows, way.main_dim, way.reduces)
 
         def split() -> Any:
-            return call.split(region, way)
+            return call.rows(region, way)
 
-        weights = prove_gradients.weights_of(tried.output)
-        try:
-            whole, draws = self._gradients(saved, call.whole, weights, wanted)
-        except (DivergenceError, StoppedError):
-            raise
-        except Exception:  # the script will see it, where it goes backward itself
-            saved.restore()
-            return ""
-        if draws:
-            return "it draws random numbers in backward"
         why = ""
         try:
             with way.seams(), entered(region):  # what is checkpointed is run again
@@ -248,6 +244,34 @@ class Prover:
             why = f"going backward on a slice raises {type(error).__name__}: {_line(error)}"
             saved.restore()
         return "" if self._all(not why) else why or prove_gradients.NO_SUM
+
+    def _whole_gradients(
+        self,
+        call: Call,
+        saved: Saved,
+        weights: prove_gradients.Weights,
+        wanted: Sequence[torch.Tensor],
+    ) -> tuple[prove_gradients.Told, prove_gradients.Gradients | None]:
+        """Those of the whole batch, which one worker computes: all would take memory for as many.
+
+        Returns:
+            What all are to know of it; the gradients, where they were computed.
+        """
+        leader, whole = self._group.living[0], None
+        told = prove_gradients.Told.NOTHING
+        if self._group.index == leader:
+            try:
+                whole, draws = self._gradients(saved, call.whole, weights, wanted)
+            except (DivergenceError, StoppedError):
+                raise
+            except Exception:  # the script will see it, where it goes backward itself
+                saved.restore()
+            else:
+                told = prove_gradients.Told.DRAWS if draws else prove_gradients.Told.FOUND
+        taken = self._group.swap("whole gradients", [torch.tensor([told])])
+        if leader not in taken:  # it has died: nobody can say
+            return prove_gradients.Told.NOTHING, None
+        return prove_gradients.Told(int(taken[leader][0].view(torch.int64))), whole
 
     def _gradients(
         self,

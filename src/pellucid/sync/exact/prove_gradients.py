@@ -10,6 +10,7 @@ computed whole and split, and must add up.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from enum import IntEnum
 from typing import Any, Final, Literal
 
 import torch
@@ -19,7 +20,7 @@ from pellucid.sync.exact.region import Region
 from pellucid.sync.exact.tree import leaves_of
 from pellucid.transport.shared_memory import Group
 
-__all__ = ["NO_SUM", "add_up", "gradients", "part_of", "wanted_of", "weights_of"]
+__all__ = ["NO_SUM", "Told", "add_up", "gradients", "part_of", "wanted_of", "weights_of"]
 
 NO_SUM: Final = "the gradients of its slices do not add up to those of the whole batch"
 
@@ -30,6 +31,14 @@ COARSE: Final = (1e-1, 1e-2)
 
 Weights = list[torch.Tensor | None]
 Gradients = list[torch.Tensor | None]
+
+
+class Told(IntEnum):
+    """What came of going backward from the whole."""
+
+    NOTHING = 0  # it cannot be done: the script will see why
+    DRAWS = 1  # random numbers are drawn on the way
+    FOUND = 2
 
 
 def wanted_of(module: nn.Module) -> list[torch.Tensor]:
@@ -79,16 +88,26 @@ def gradients(
     return list(torch.autograd.grad(roots, wanted, seeds, allow_unused=True))
 
 
-def add_up(group: Group, wanted: Sequence[torch.Tensor], mine: Gradients, whole: Gradients) -> bool:
-    """Whether the workers' gradients add up to those of the whole. A collective operation."""
+def add_up(
+    group: Group, wanted: Sequence[torch.Tensor], mine: Gradients, whole: Gradients | None
+) -> bool:
+    """Whether the workers' gradients add up to those of the whole. A collective operation.
+
+    Args:
+        group: the workers.
+        wanted: the parameters.
+        mine: this worker's part.
+        whole: what they should add up to; None where another worker compares them.
+    """
     differences, norms = [], []
-    for parameter, part, its in zip(wanted, mine, whole, strict=True):
-        if its is None or its.is_sparse:  # entries of rows, which are joined
-            continue
-        given = torch.zeros_like(parameter) if part is None else part.contiguous()
+    for k, (parameter, part) in enumerate(zip(wanted, mine, strict=True)):
+        # entries of rows, which are joined, are left out
+        given = torch.zeros_like(parameter) if part is None or part.is_sparse else part.contiguous()
         total = group.all_reduce("proof of gradients", given)
-        differences.append(float((total - its).norm()))
-        norms.append(float(its.norm()))
+        its = None if whole is None else whole[k]
+        if its is not None and not its.is_sparse:
+            differences.append(float((total - its).norm()))
+            norms.append(float(its.norm()))
     scale = max(norms, default=0.0)
     own, of_all = TOLERANCES.get(wanted[0].dtype, COARSE)
     return all(

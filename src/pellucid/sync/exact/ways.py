@@ -131,9 +131,13 @@ class Call:
 
     def split(self, region: Region, way: Way) -> Any:
         """Run it on our rows."""
-        args, kwargs = enter(region, way, self.inputs)
         with way.seams(), entered(region):
-            return self.original(self.module, *args, **kwargs)
+            return self.rows(region, way)
+
+    def rows(self, region: Region, way: Way) -> Any:
+        """Run it on our rows, within its region."""
+        args, kwargs = enter(region, way, self.inputs)
+        return self.original(self.module, *args, **kwargs)
 
 
 def enter(region: Region, way: Way, inputs: Any) -> Any:
