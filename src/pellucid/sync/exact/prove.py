@@ -468,6 +468,13 @@ class Saved:
             for m in self._modules
         ]
         self._attributes = [(vars(m), _plain(m)) for m in self._modules]
+        # a cache of keys and values, for one: no buffer, and written to
+        self._kept = [
+            (x, _version(x), x.detach().clone())
+            for _, plain in self._attributes
+            for x in leaves_of(list(plain.values()))
+            if isinstance(x, torch.Tensor)
+        ]
         self._parameters = [(p, _version(p)) for p in module.parameters()]
         size = sum(p.numel() * p.element_size() for p, _ in self._parameters)
         self._values = (
@@ -493,6 +500,8 @@ class Saved:
             return "it decides by random numbers of Python or numpy, the same for all rows"
         if any(_version(p) != version for p, version in self._parameters):
             return "it changes its parameters in forward"
+        if any(_version(kept) != version for kept, version, _ in self._kept):
+            return "it writes into tensors that it keeps in its attributes"
         return ""
 
     def buffers(self) -> list[torch.Tensor]:
@@ -522,6 +531,10 @@ class Saved:
             if _version(parameter) != version and self._values is not None:
                 parameter.detach().copy_(self._values[k])
                 self._parameters[k] = (parameter, _version(parameter))
+        for k, (kept, version, value) in enumerate(self._kept):
+            if _version(kept) != version:
+                kept.detach().copy_(value)
+                self._kept[k] = (kept, _version(kept), value)
         for module, (now, before) in zip(self._modules, self._attributes, strict=True):
             for name in [k for k in _plain(module) if k not in before]:
                 del now[name]
