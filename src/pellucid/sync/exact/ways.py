@@ -120,8 +120,9 @@ class Call:
         return Call.of(self.original, self.module, inputs)
 
     def versions(self) -> list[int]:
-        """Numbers that grow when the inputs are written to."""
-        tensors = (whole_of(leaf) for leaf in self.leaves if isinstance(leaf, torch.Tensor))
+        """Numbers that grow when the inputs are written to; of copies, see `on_copies`."""
+        with torch.inference_mode(False):  # views are made whole, if they are not yet
+            tensors = [whole_of(leaf) for leaf in self.leaves if isinstance(leaf, torch.Tensor)]
         return [tensor._version for tensor in tensors]
 
     def whole(self) -> Any:
