@@ -25,7 +25,15 @@ from pellucid.sync.exact.aliases import aliased
 from pellucid.sync.exact.gradients import Reducer, stray_leaves
 from pellucid.sync.exact.prove import COUNT, TOO_SMALL, Proof, Prover, Saved
 from pellucid.sync.exact.race import Race
-from pellucid.sync.exact.region import Join, LeaveShare, Region, inside, is_inside, named_after
+from pellucid.sync.exact.region import (
+    Joined,
+    LeaveShare,
+    Region,
+    gathered,
+    inside,
+    is_inside,
+    named_after,
+)
 from pellucid.sync.exact.rows import Rows
 from pellucid.sync.exact.tree import leaves_of, map_leaves
 from pellucid.sync.exact.view import BatchView
@@ -242,9 +250,10 @@ class Calls:
         if small:
             places, dims = zip(*small, strict=True)
             kind = f"outputs of {type(module).__name__}"
-            join = named_after(Join, leaves[places[0]])
-            wholes = join.apply(region.group, region.rows, dims, kind, *(leaves[k] for k in places))
-            joined.update(zip(places, wholes, strict=True))
+            parts = [leaves[k] for k in places]
+            wholes = gathered(region.group, region.rows, dims, kind, parts)
+            for k, dim, whole in zip(places, dims, wholes, strict=True):
+                joined[k] = _joined(region, dim, whole, leaves[k])
         order = iter(range(len(leaves)))
 
         def take(leaf: Any) -> Any:
@@ -258,6 +267,14 @@ def _has_parameters(module: nn.Module) -> bool:
     return any(parameter is not None for parameter in module._parameters.values()) or any(
         child is not None and _has_parameters(child) for child in module._modules.values()
     )
+
+
+def _joined(region: Region, dim: int, whole: torch.Tensor, part: torch.Tensor) -> torch.Tensor:
+    """An output, gathered, with the graph of our rows of it."""
+    if not (part.requires_grad and torch.is_grad_enabled()):
+        return whole
+    join = named_after(Joined, part)
+    return join.apply(region.group, region.rows, dim, [whole], part)  # type: ignore[no-any-return]
 
 
 def _looked_on_by() -> str:

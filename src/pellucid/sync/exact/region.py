@@ -27,7 +27,7 @@ section 3), with the batch in place of the hidden dimension.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -41,6 +41,7 @@ from pellucid.transport.shared_memory import Group
 
 __all__ = [
     "Join",
+    "Joined",
     "LeaveShare",
     "Narrow",
     "Region",
@@ -50,6 +51,7 @@ __all__ = [
     "SumShares",
     "current",
     "entered",
+    "gathered",
     "guesses",
     "inside",
     "is_inside",
@@ -209,6 +211,19 @@ class Narrow(Function):
         return None, None, None, whole
 
 
+@torch.no_grad()
+def gathered(
+    group: Group, rows: Rows, dims: Sequence[int], kind: str, parts: Sequence[torch.Tensor]
+) -> list[torch.Tensor]:
+    """Everybody's rows of each part along its dim, joined; without a graph."""
+    sizes = []
+    for part, dim in zip(parts, dims, strict=True):
+        fold = part.shape[dim] // rows.local if rows.local else 1
+        sizes.append([size * fold for size in rows.sizes])
+    wholes = group.gather(kind, [p.contiguous() for p in parts], sizes, dims)
+    return [_owning(whole) for whole in wholes]
+
+
 class Return(Narrow):
     """Whole -> own rows, of what came from the region itself: by way of the script's hooks.
 
@@ -226,12 +241,7 @@ class Join(Function):
         """Gather everybody's rows of each part along its dim."""
         ctx.group, ctx.rows, ctx.dims = group, rows, dims
         ctx.set_materialize_grads(False)
-        sizes = []
-        for part, dim in zip(parts, dims, strict=True):
-            fold = part.shape[dim] // rows.local if rows.local else 1
-            sizes.append([size * fold for size in rows.sizes])
-        wholes = group.gather(kind, [p.contiguous() for p in parts], sizes, dims)
-        return tuple(_owning(whole) for whole in wholes)
+        return tuple(gathered(group, rows, dims, kind, parts))
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
@@ -260,6 +270,29 @@ class Replicate(Function):
     def backward(ctx: Any, *grads: Any) -> Any:
         """Sum the shares."""
         return None, SumOut.apply(ctx.group, grads[0])
+
+
+class Joined(Function):
+    """Rows -> whole, where the whole has been gathered already.
+
+    Of several outputs each leaves by itself: backward goes through those only that were used.
+    """
+
+    @staticmethod
+    def forward(  # the part is there for its graph
+        ctx: Any, group: Group, rows: Rows, dim: int, whole: list[torch.Tensor], _: torch.Tensor
+    ) -> torch.Tensor:
+        """Hand out the whole, the only one in its list."""
+        ctx.group, ctx.rows, ctx.dim = group, rows, dim
+        return whole.pop()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        """Take own rows of the gradient."""
+        grad = grads[0]
+        if _wants_graph(grad):
+            return None, None, None, None, Narrow.apply(ctx.group, ctx.rows, ctx.dim, grad)
+        return None, None, None, None, _narrow(ctx.rows, ctx.dim, grad)
 
 
 class SumOut(Function):
