@@ -531,10 +531,7 @@ class Saved:
             if _version(parameter) != version and self._values is not None:
                 parameter.detach().copy_(self._values[k])
                 self._parameters[k] = (parameter, _version(parameter))
-        for k, (kept, version, value) in enumerate(self._kept):
-            if _version(kept) != version:
-                kept.detach().copy_(value)
-                self._kept[k] = (kept, _version(kept), value)
+        self._put_back_kept()
         for module, (now, before) in zip(self._modules, self._attributes, strict=True):
             for name in [k for k in _plain(module) if k not in before]:
                 del now[name]
@@ -542,6 +539,13 @@ class Saved:
                 if name not in now or not _is_same(now[name], value):
                     # the copy was taken to compare with; hand out another, so that it stays
                     now[name] = copy.copy(value) if type(value) in (list, dict, set) else value
+
+    def _put_back_kept(self) -> None:
+        """Undo what the run wrote into tensors that modules keep."""
+        for k, (kept, version, value) in enumerate(self._kept):
+            if _version(kept) != version:
+                kept.detach().copy_(value)
+                self._kept[k] = (kept, _version(kept), value)
 
     def _take_off_parts(self) -> None:
         """Undo what the run built: the real call is to build it."""
