@@ -316,9 +316,9 @@ class LeaveShare(Function):
 
     @staticmethod
     def forward(ctx: Any, group: Group, value: torch.Tensor) -> torch.Tensor:
-        """Hand the value out as it is, for the script to write into."""
+        """Hand the value out as it is."""
         ctx.group, ctx.workers = group, len(group.living)
-        return value.clone()
+        return _owning(value.detach())
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
