@@ -699,7 +699,7 @@ def _close(a: torch.Tensor, b: torch.Tensor) -> bool:
     if a.numel() == 0:
         return True
     tolerance = _TOLERANCE.get(b.dtype, 3e-2)
-    finite = b[torch.isfinite(b)]
+    finite = b.detach()[torch.isfinite(b)]
     scale = float(finite.abs().max()) if finite.numel() else 0.0
     return torch.allclose(a, b, rtol=tolerance, atol=tolerance * scale, equal_nan=True)
 
