@@ -51,8 +51,8 @@ ALIGN: Final = 64
 # up to this many workers, reading all parts oneself is cheaper than a second wait
 REDUCE_ALONE_WORKERS: Final = 3
 SPIN: Final = 4000  # polls (about 0.1 us each) before giving the core away
-KEPT_CUTS: Final = 1024
 NAP_AFTER: Final = 12000  # polls before sleeping between two polls
+KEPT_CUTS: Final = 1024  # lists of tensors
 
 
 # enum members cost a lookup by name: too slow for what takes microseconds
@@ -408,17 +408,23 @@ class Group:
         self._filled = 0
         self._unreduced.clear()
 
+    def _posters(self, bucket: Bucket) -> list[int]:
+        """Workers whose part of a bucket counts, in order."""
+        return [w for w in range(self.workers) if self._rows[w][_POSTED] >= bucket.number]
+
+    def _part(self, bucket: Bucket, worker: int) -> torch.Tensor:
+        """A worker's part of a bucket, flat, where it wrote it."""
+        size = bucket.length * bucket.dtype.itemsize
+        half = self._halves[worker][bucket.half]
+        return half[bucket.start : bucket.start + size].view(bucket.dtype)
+
     def _add(self, bucket: Bucket) -> list[torch.Tensor]:
         """The sums of a bucket's tensors, in the order of workers."""
-        parts = [
-            self._cut(bucket, worker)
-            for worker in range(self.workers)
-            if self._rows[worker][_POSTED] >= bucket.number
-        ]
-        if len(parts) == 1:
-            return [part.clone() for part in parts[0]]
-        total = list(torch._foreach_add(parts[0], parts[1]))
-        for part in parts[2:]:
+        first, *others = [self._cut(bucket, worker) for worker in self._posters(bucket)]
+        if not others:
+            return [part.clone() for part in first]
+        total = list(torch._foreach_add(first, others[0]))
+        for part in others[1:]:
             torch._foreach_add_(total, part)
         return total
 
@@ -429,32 +435,18 @@ class Group:
         if cut is None:
             if len(self._cuts) >= KEPT_CUTS:  # of a model whose gradients come in ever new shapes
                 self._cuts.clear()
-            size = bucket.length * bucket.dtype.itemsize
-            half = self._halves[worker][bucket.half]
-            flat = half[bucket.start : bucket.start + size].view(bucket.dtype)
-            cut = self._cuts[place] = bucket.cut(flat)
+            cut = self._cuts[place] = bucket.cut(self._part(bucket, worker))
         return cut
 
-    def _parts(self, bucket: Bucket, start: int, stop: int) -> list[torch.Tensor]:
-        parts = []
-        width = bucket.dtype.itemsize
-        for worker in range(self.workers):
-            if self._rows[worker][_POSTED] >= bucket.number:
-                half = self._halves[worker][bucket.half]
-                first = bucket.start + start * width
-                parts.append(half[first : first + (stop - start) * width].view(bucket.dtype))
-        return parts
-
-    def _reduce(
-        self, bucket: Bucket, start: int, stop: int, out: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        parts = self._parts(bucket, start, stop)
-        if len(parts) == 1:
-            return parts[0].clone() if out is None else out.copy_(parts[0])
-        total = torch.add(parts[0], parts[1], out=out)
-        for part in parts[2:]:
-            total.add_(part)
-        return total
+    def _reduce(self, bucket: Bucket, start: int, stop: int, out: torch.Tensor) -> None:
+        """Add up some of a bucket's values, in the order of workers."""
+        first, *others = [self._part(bucket, w)[start:stop] for w in self._posters(bucket)]
+        if not others:
+            out.copy_(first)
+            return
+        torch.add(first, others[0], out=out)
+        for part in others[1:]:
+            out.add_(part)
 
     def _shard(self, bucket: Bucket, worker: int) -> tuple[int, int]:
         each = -(-bucket.length // self.workers)

@@ -23,7 +23,7 @@ from torch.autograd import forward_ad
 from pellucid.errors import UnsupportedError
 from pellucid.sync.exact.aliases import aliased
 from pellucid.sync.exact.gradients import Reducer, stray_leaves
-from pellucid.sync.exact.prove import COUNT, TOO_SMALL, Proof, Prover, Saved
+from pellucid.sync.exact.prove import COUNT, TOO_SMALL, Proof, Prover
 from pellucid.sync.exact.race import Race
 from pellucid.sync.exact.region import (
     Joined,
@@ -35,6 +35,7 @@ from pellucid.sync.exact.region import (
     named_after,
 )
 from pellucid.sync.exact.rows import Rows
+from pellucid.sync.exact.saved import Saved
 from pellucid.sync.exact.tree import leaves_of, map_leaves
 from pellucid.sync.exact.view import BatchView
 from pellucid.sync.exact.ways import Call, Way

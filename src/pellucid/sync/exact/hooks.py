@@ -25,6 +25,8 @@ from pellucid.sync.exact.region import (
     inside,
     is_inside,
 )
+from pellucid.sync.exact.replaced import replaced
+from pellucid.sync.exact.saved import is_torchs
 from pellucid.sync.exact.tree import leaves_of, map_leaves
 from pellucid.sync.exact.view import whole_of
 
@@ -95,14 +97,10 @@ def seams(calls: Calls, others: Sequence[Seam]) -> list[Seam]:
 
 def _scripted(seams: Sequence[Seam], original: Original, *args: Any, **kwargs: Any) -> Any:
     """``torch.jit.script``: it reads the source of functions, and must find torch's own."""
-    answers = [(owner, name, getattr(owner, name)) for owner, name, _ in seams]
-    for owner, name, answer in answers:
-        setattr(owner, name, getattr(answer, "__wrapped__", answer))
-    try:
+    answers = ((owner, name, getattr(owner, name)) for owner, name, _ in seams)
+    own = [(owner, name, getattr(answer, "__wrapped__", answer)) for owner, name, answer in answers]
+    with replaced(own):
         return original(*args, **kwargs)
-    finally:
-        for owner, name, answer in answers:
-            setattr(owner, name, answer)
 
 
 def _end_graphs_at(seams: list[Seam]) -> None:
@@ -119,18 +117,12 @@ def _end_graphs_at(seams: list[Seam]) -> None:
             setattr(owner, name, torch.compiler.disable(getattr(owner, name)))
 
 
-def _is_torchs(hook: Any) -> bool:
-    """Whether a hook is part of torch's own machinery (parametrizations, lazy modules)."""
-    module = getattr(hook, "__module__", None) or type(hook).__module__
-    return str(module).startswith("torch.")
-
-
 def _registers(*, keeps: bool) -> Original:
     """Answers what registers a forward hook of a module, or of all; `keeps` as for `_forward`."""
 
     def answer(original: Original, *args: Any, hook: Any = None, **kwargs: Any) -> Any:
         *module, hook = args if hook is None else (*args, hook)
-        ours = hook if _is_torchs(hook) else _forward(hook, keeps=keeps)
+        ours = hook if is_torchs(hook) else _forward(hook, keeps=keeps)
         return original(*module, ours, **kwargs)
 
     return answer

@@ -12,7 +12,6 @@ call they see whole values), and what the module prints is swallowed and compare
 from __future__ import annotations
 
 import contextlib
-import copy
 import io
 import math
 import statistics
@@ -25,25 +24,23 @@ from typing import Any, Final, Literal
 
 import torch
 from torch import nn
-from torch.nn.modules import module as _of_all
 
 from pellucid.errors import DivergenceError, StoppedError
 from pellucid.sync.exact import prove_gradients, replicas
 from pellucid.sync.exact.race import BACKWARD, COST_SECONDS, GRADIENT_SECONDS, Race
 from pellucid.sync.exact.region import Region, entered, guesses, inside
 from pellucid.sync.exact.rows import Rows
+from pellucid.sync.exact.saved import Saved
 from pellucid.sync.exact.tree import leaves_of
 from pellucid.sync.exact.view import whole_of
 from pellucid.sync.exact.ways import Call, Way, ways_to_split
 from pellucid.sync.shared import generators
 from pellucid.transport.shared_memory import Group
 
-__all__ = ["COUNT", "TOO_SMALL", "Joint", "Proof", "Prover", "Saved"]
+__all__ = ["COUNT", "TOO_SMALL", "Joint", "Proof", "Prover"]
 
 # a forward that takes less may cost more to split than it saves, and is timed
 SMALL_SECONDS: Final = 2e-3
-# parameters are put back after a trial that changed them, if they are not larger than this
-SAVED_BYTES: Final = 2 << 30
 TIMED_RUNS: Final = 4
 # a worker that goes on alone has all the threads, and saves by them part of what splitting saves
 MARGIN: Final = 2
@@ -240,7 +237,7 @@ class Prover:
                 why = prove_gradients.NO_SUM
         except StoppedError:
             raise
-        except Exception as error:
+        except Exception as error:  # as of a module that cannot take rows
             why = f"going backward on a slice raises {type(error).__name__}: {_line(error)}"
             saved.restore()
         return "" if self._all(not why) else why or prove_gradients.NO_SUM
@@ -281,16 +278,11 @@ class Prover:
         wanted: Sequence[torch.Tensor],
     ) -> tuple[prove_gradients.Gradients, bool]:
         """Gradients of a run of which nothing stays, and whether going backward draws numbers."""
-        after_forward: list[generators.States] = []
-
-        def forward() -> Any:
-            output = run()
-            after_forward.append(saved.states())
-            return output
-
         with _without_a_trace(saved), torch.enable_grad():
-            found = prove_gradients.gradients(forward, weights, wanted)
-            draws = not generators.same(after_forward[0], saved.states())
+            output = run()
+            before = saved.states()
+            found = prove_gradients.gradients(output, weights, wanted)
+            draws = not generators.same(before, saved.states())
         saved.restore()
         return found, draws
 
@@ -361,7 +353,7 @@ class Prover:
             began = time.perf_counter()
             leaves = [leaf for leaf in leaves_of(run()) if isinstance(leaf, torch.Tensor)]
             roots = [leaf.sum() for leaf in leaves if leaf.requires_grad and not leaf.is_complex()]
-            wanted = [p for p in module.parameters() if p.requires_grad]
+            wanted = prove_gradients.wanted_of(module)
             if roots and wanted and not _has_backward_hooks(module):
                 try:
                     torch.autograd.grad(roots, wanted, allow_unused=True)
@@ -441,193 +433,13 @@ def _trains(call: Call) -> bool:
 
 
 def _gradient_bytes(module: nn.Module) -> int:
-    return sum(p.numel() * p.element_size() for p in module.parameters() if p.requires_grad)
+    return sum(p.nbytes for p in prove_gradients.wanted_of(module))
 
 
 def _ways_of(call: Call, before: Proof | None) -> list[Way]:
     if before is None:
         return ways_to_split(call)
     return [before.way] if before.way else []
-
-
-class Saved:
-    """What a run of a module may change, to be put back."""
-
-    def __init__(self, module: nn.Module) -> None:
-        self._modules = list(module.modules())
-        self._held = generators.held_by_modules(self._modules)
-        self._states = self.states()
-        # what a module is made of: some are built by their first forward
-        self._parts = [
-            (part, set(part))
-            for m in self._modules
-            for part in (m._modules, m._parameters, m._buffers)
-        ]
-        self._buffers = [
-            (m._buffers, {k: (b, None if b is None else b.clone()) for k, b in m._buffers.items()})
-            for m in self._modules
-        ]
-        self._attributes = [(vars(m), _plain(m)) for m in self._modules]
-        # a cache of keys and values, for one: no buffer, and written to
-        self._kept = [
-            (x, _version(x), x.detach().clone())
-            for _, plain in self._attributes
-            for x in leaves_of(list(plain.values()))
-            if isinstance(x, torch.Tensor)
-        ]
-        self._parameters = [(p, _version(p)) for p in module.parameters()]
-        size = sum(p.numel() * p.element_size() for p, _ in self._parameters)
-        self._values = (
-            [p.detach().clone() for p, _ in self._parameters] if size < SAVED_BYTES else None
-        )
-
-    def states(self) -> generators.States:
-        """Of the script's generators and the modules' own, as they are now."""
-        return generators.states(self._held)
-
-    def decides(self) -> str:
-        """Why the run that just ended may be no example for others; "" if it is."""
-        now = self.states()
-        own = [k for k, held in enumerate(self._held, 4) if not isinstance(held, torch.Generator)]
-        if (
-            now[1] != self._states[1]
-            or now[2][1] != self._states[2][1]
-            or not generators.same(
-                (*now[:4], *(now[k] for k in own)),
-                (*now[:4], *(self._states[k] for k in own)),
-            )
-        ):
-            return "it decides by random numbers of Python or numpy, the same for all rows"
-        if any(_version(p) != version for p, version in self._parameters):
-            return "it changes its parameters in forward"
-        if any(_version(kept) != version for kept, version, _ in self._kept):
-            return "it writes into tensors that it keeps in its attributes"
-        return ""
-
-    def buffers(self) -> list[torch.Tensor]:
-        """Copies of all buffers as they are now."""
-        return [b.clone() for owner, _ in self._buffers for b in owner.values() if b is not None]
-
-    def attributes(self) -> list[dict[str, Any]]:
-        """The modules' own attributes that are not now as they were."""
-        changed = []
-        for module, (_, before) in zip(self._modules, self._attributes, strict=True):
-            plain = _plain(module)
-            changed.append(
-                {k: v for k, v in plain.items() if not _is_same(v, before.get(k, _ABSENT))}
-            )
-        return changed
-
-    def restore(self) -> None:
-        """Put everything back."""
-        generators.restore(self._states, self._held)
-        self._take_off_parts()
-        for owner, saved in self._buffers:
-            for name, (buffer, value) in saved.items():
-                if buffer is not None:
-                    buffer.detach().copy_(value)  # type: ignore[arg-type] # both are None, or none
-                owner[name] = buffer
-        for k, (parameter, version) in enumerate(self._parameters):
-            if _version(parameter) != version and self._values is not None:
-                parameter.detach().copy_(self._values[k])
-                self._parameters[k] = (parameter, _version(parameter))
-        self._put_back_kept()
-        for module, (now, before) in zip(self._modules, self._attributes, strict=True):
-            for name in [k for k in _plain(module) if k not in before]:
-                del now[name]
-            for name, value in before.items():
-                if name not in now or not _is_same(now[name], value):
-                    # the copy was taken to compare with; hand out another, so that it stays
-                    now[name] = copy.copy(value) if type(value) in (list, dict, set) else value
-
-    def _put_back_kept(self) -> None:
-        """Undo what the run wrote into tensors that modules keep."""
-        for k, (kept, version, value) in enumerate(self._kept):
-            if _version(kept) != version:
-                kept.detach().copy_(value)
-                self._kept[k] = (kept, _version(kept), value)
-
-    def _take_off_parts(self) -> None:
-        """Undo what the run built: the real call is to build it."""
-        for part, names in self._parts:
-            for name in part.keys() - names:
-                del part[name]
-
-    @contextlib.contextmanager
-    def without_hooks(self) -> Iterator[None]:
-        """While the body runs, the script's own hooks on these modules are not called."""
-        taken: list[tuple[Any, dict[Any, Any]]] = []
-        tables = [t for m in self._modules for t in (m._forward_hooks, m._forward_pre_hooks)]
-        of_all = (_of_all._global_forward_hooks, _of_all._global_forward_pre_hooks)
-        for hooks in (*tables, *of_all):
-            if hooks:
-                taken.append((hooks, dict(hooks)))
-                for key, hook in list(hooks.items()):
-                    if not _is_torchs(hook):
-                        del hooks[key]
-        try:
-            yield
-        finally:
-            for hooks, before in taken:
-                hooks.clear()
-                hooks.update(before)
-
-
-def _version(tensor: torch.Tensor) -> int:
-    """A number that grows when the tensor is written to; those of inference mode have none."""
-    return 0 if tensor.is_inference() else tensor._version
-
-
-def _is_torchs(hook: Any) -> bool:
-    module = getattr(hook, "__module__", None) or type(hook).__module__
-    return str(module).startswith("torch.")
-
-
-_ABSENT = object()
-_NOT_PLAIN = {
-    "_parameters",
-    "_buffers",
-    "_modules",
-    "_flat_weights",
-    "_flat_weight_refs",
-    "training",
-}
-
-
-def _plain(module: nn.Module) -> dict[str, Any]:
-    """A module's own attributes, containers copied.
-
-    Left out is what torch keeps there itself, and what its hooks compute anew for every call
-    (`torch.nn.utils.weight_norm` and its kin).
-    """
-    computed = {
-        getattr(hook, "name", None)
-        for hook in module._forward_pre_hooks.values()
-        if _is_torchs(hook)
-    }
-    return {
-        k: copy.copy(v) if type(v) in (list, dict, set) else v
-        for k, v in vars(module).items()
-        if k not in _NOT_PLAIN
-        and k not in computed
-        and not k.endswith("_hooks")
-        and "_hooks_" not in k
-    }
-
-
-def _is_same(a: Any, b: Any) -> bool:
-    if a is b:
-        return True
-    if type(a) is not type(b) or isinstance(a, torch.Tensor):
-        return False
-    if isinstance(a, list | tuple):
-        return len(a) == len(b) and all(_is_same(x, y) for x, y in zip(a, b, strict=True))
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(_is_same(a[k], b[k]) for k in a)
-    try:
-        return bool(a == b)
-    except Exception:
-        return False
 
 
 def _compare(whole: _Trial, trial: _Trial, region: Region) -> tuple[Joint, ...]:

@@ -9,7 +9,7 @@ computed whole and split, and must add up.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import Any, Final, Literal
 
@@ -73,13 +73,11 @@ def part_of(
     ]
 
 
-def gradients(
-    run: Callable[[], Any], weights: Weights, wanted: Sequence[torch.Tensor]
-) -> Gradients:
+def gradients(output: Any, weights: Weights, wanted: Sequence[torch.Tensor]) -> Gradients:
     """The gradients of a call's combined outputs; of the parameters that get none, None."""
     pairs = [
         (leaf, weight)
-        for leaf, weight in zip(leaves_of(run()), weights, strict=True)
+        for leaf, weight in zip(leaves_of(output), weights, strict=True)
         if weight is not None and leaf.requires_grad
     ]
     if not pairs:

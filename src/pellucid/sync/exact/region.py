@@ -211,6 +211,15 @@ class Narrow(Function):
         return None, None, None, whole
 
 
+def _own_rows(ctx: Any, dim: int, grad: torch.Tensor | None) -> Any:
+    """This worker's rows of a whole gradient, on its way into the region."""
+    if grad is None:
+        return None
+    if _wants_graph(grad):
+        return Narrow.apply(ctx.group, ctx.rows, dim, grad)
+    return _narrow(ctx.rows, dim, grad)
+
+
 @torch.no_grad()
 def gathered(
     group: Group, rows: Rows, dims: Sequence[int], kind: str, parts: Sequence[torch.Tensor]
@@ -246,15 +255,8 @@ class Join(Function):
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         """Take own rows of each gradient."""
-        out: list[Any] = []
-        for dim, grad in zip(ctx.dims, grads, strict=True):
-            if grad is None:
-                out.append(None)
-            elif _wants_graph(grad):
-                out.append(Narrow.apply(ctx.group, ctx.rows, dim, grad))
-            else:
-                out.append(_narrow(ctx.rows, dim, grad))
-        return None, None, None, None, *out
+        pairs = zip(ctx.dims, grads, strict=True)
+        return None, None, None, None, *(_own_rows(ctx, dim, grad) for dim, grad in pairs)
 
 
 class Replicate(Function):
@@ -289,10 +291,7 @@ class Joined(Function):
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         """Take own rows of the gradient."""
-        grad = grads[0]
-        if _wants_graph(grad):
-            return None, None, None, None, Narrow.apply(ctx.group, ctx.rows, ctx.dim, grad)
-        return None, None, None, None, _narrow(ctx.rows, ctx.dim, grad)
+        return None, None, None, None, _own_rows(ctx, ctx.dim, grads[0])
 
 
 class SumOut(Function):

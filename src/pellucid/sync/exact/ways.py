@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,6 +12,7 @@ from torch import nn
 
 from pellucid.sync.exact.losses import TOTALS
 from pellucid.sync.exact.region import Narrow, Region, Replicate, entered
+from pellucid.sync.exact.replaced import replaced
 from pellucid.sync.exact.rows import Rows, split_rows
 from pellucid.sync.exact.tree import leaves_of, map_leaves
 from pellucid.sync.exact.view import BatchView, whole_of
@@ -43,16 +44,10 @@ class Way:
         return _totals_answered() if self.reduces else contextlib.nullcontext()
 
 
-@contextlib.contextmanager
-def _totals_answered() -> Iterator[None]:
-    originals = [(owner, name, getattr(owner, name)) for owner, name, _ in TOTALS]
-    for (owner, name, handler), (_, _, original) in zip(TOTALS, originals, strict=True):
-        setattr(owner, name, _answered(original, handler))
-    try:
-        yield
-    finally:
-        for owner, name, original in originals:
-            setattr(owner, name, original)
+def _totals_answered() -> contextlib.AbstractContextManager[None]:
+    return replaced(
+        [(owner, name, _answered(getattr(owner, name), handler)) for owner, name, handler in TOTALS]
+    )
 
 
 def _answered(original: Callable[..., Any], handler: Callable[..., Any]) -> Callable[..., Any]:

@@ -24,6 +24,7 @@ __all__ = [
     "held_by",
     "held_by_modules",
     "is_counters",
+    "moved_beside_torch",
     "restore",
     "same",
     "states",
@@ -68,6 +69,22 @@ def same(a: States, b: States) -> bool:
         and bool((a[2][0] == b[2][0]).all())
         and (a[3] is None or b[3] is None or torch.equal(a[3], b[3]))
         and all(_equal(x, y) for x, y in zip(a[4:], b[4:], strict=True))
+    )
+
+
+def moved_beside_torch(a: States, b: States, extra: tuple[Any, ...] = ()) -> bool:
+    """Whether others than torch's generators, which are drawn from by rows, have moved.
+
+    Args:
+        a: a taking of the states.
+        b: another.
+        extra: the further generators in both.
+    """
+    further = zip(extra, a[4:], b[4:], strict=True)
+    return (
+        a[1] != b[1]
+        or a[2][1] != b[2][1]
+        or any(not _equal(x, y) for held, x, y in further if not isinstance(held, torch.Generator))
     )
 
 
@@ -159,7 +176,7 @@ def held_by(owner: Any, limit: int = 300) -> tuple[Any, ...]:
             if id(value) in seen:
                 continue
             seen.add(id(value))
-            if isinstance(value, _KINDS) and value is not torch.default_generator:
+            if _is_generator(value):
                 found.append(value)
             else:
                 queue.append(value)
@@ -173,9 +190,14 @@ def held_by_modules(modules: Sequence[Any]) -> tuple[Any, ...]:
         forward = type(module).forward
         named = _referred_to(forward) if isinstance(forward, FunctionType) else []
         for value in (*vars(module).values(), *named):
-            if isinstance(value, _KINDS) and value is not torch.default_generator:
+            if _is_generator(value):
                 found[id(value)] = value
     return tuple(found.values())
+
+
+def _is_generator(value: Any) -> bool:
+    """Whether this is a generator, other than the script's."""
+    return isinstance(value, _KINDS) and value is not torch.default_generator
 
 
 def _may_count(owner: Any) -> bool:
