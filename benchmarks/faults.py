@@ -139,7 +139,7 @@ def _faults(pause: float) -> list[Fault]:
         ),
         Fault("cable pulled", lambda f: f.boxes.pull(1), hurt=(1,), mend=heal, lasts=pause / 2),
         Fault("a box at 1 Mbit/s", slow, hurt=()),
-        Fault("full disk", _fill_disk, hurt=()),
+        Fault("full disk", _fill_disk, hurt=(1,)),  # what its script prints has no place any more
         Fault("half-open connection", _power_off, hurt=(2,)),
     ]
 
