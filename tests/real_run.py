@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import termios
 import textwrap
 import time
 from collections.abc import Iterator
@@ -61,10 +63,14 @@ class RealRun:
         script: its text.
         options: of ``pellucid run``.
         fate: what befalls whom, see ``fate.py``.
+        terminal: give it a terminal of its own, for `press`.
     """
 
-    def __init__(self, folder: Path, script: str, *options: str, fate: str = "") -> None:
+    def __init__(
+        self, folder: Path, script: str, *options: str, fate: str = "", terminal: bool = False
+    ) -> None:
         self.folder = folder
+        self._terminal: tuple[int, ...] = os.openpty() if terminal else ()
         (folder / "script.py").write_text(textwrap.dedent(script))
         shutil.copy(ROOT / "tests" / "fate.py", folder)
         paths = [str(ROOT / "src"), os.environ.get("PYTHONPATH", "")]
@@ -76,9 +82,24 @@ class RealRun:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            process_group=0,
+            process_group=None if terminal else 0,
+            start_new_session=terminal,
+            preexec_fn=self._take_terminal if terminal else None,  # noqa: PLW1509 - no threads
             text=True,
         )
+
+    def _take_terminal(self) -> None:
+        """Make the terminal the new session's; its keys then reach the foreground's processes."""
+        fcntl.ioctl(self._terminal[1], termios.TIOCSCTTY, 0)
+
+    def press(self, key: bytes) -> None:
+        """Press a key at the terminal."""
+        os.write(self._terminal[0], key)
+
+    def close(self) -> None:
+        """Put the terminal away."""
+        for fd in self._terminal:
+            os.close(fd)
 
     def finish(self) -> tuple[int, str, str]:
         """Wait for the end: exit code, stdout, stderr. Nobody may be left."""
@@ -132,3 +153,4 @@ def ended(run: RealRun) -> Iterator[RealRun]:
         for process in run.left():
             process.kill()
         run.process.communicate()
+        run.close()

@@ -6,7 +6,6 @@ test_shared_memory.py for what the survivors agree on.
 
 from __future__ import annotations
 
-import os
 import random
 import re
 import signal
@@ -127,10 +126,10 @@ while True:
 
 
 def test_ctrl_c_ends_everything(start: Start) -> None:
-    run = start(ENDLESS, "--workers", "3")
+    run = start(ENDLESS, "--workers", "3", terminal=True)
     for _ in range(3):
         run.read_until("a step")
-    os.killpg(run.process.pid, signal.SIGINT)  # as a terminal does: launcher and leader get it
+    run.press(b"\x03")  # launcher and leader get it, once
     assert run.gone_within(5)
     code, _, err = run.finish()
     assert code == -signal.SIGINT
