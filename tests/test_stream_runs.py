@@ -164,7 +164,8 @@ def accuracy(line: str) -> float:
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_two_boxes_train_one_model_and_the_first_one_shows_it(boxes: Boxes, workers: str) -> None:
-    first = boxes.begin("--boxes", "2", "--workers", workers, epochs=6)
+    # slow enough for several signs of life of each box
+    first = boxes.begin("--boxes", "2", "--workers", workers, epochs=6, pause=0.06)
     second = boxes.join(first, "--workers", workers)
     first.wait_for(
         lambda: (boxes.hear() and first.process.poll() is not None) or len(first.lines()) == 6
