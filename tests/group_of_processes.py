@@ -115,7 +115,7 @@ def _install(index: int, workers: int, files: tuple[str, str]) -> tuple[Any, lis
     descriptors = [os.open(file, os.O_RDWR) for file in files]
     group = Group(descriptors[1], Board(descriptors[0], workers), index)
     told: list[Any] = []
-    mode = ExactMode(group, lambda event, text: told.append((event, text)), always_split=True)
+    mode = ExactMode(group, lambda *said: told.append(said), lambda: None, always_split=True)
     patches = Patches()
     patch_entropy(patches, SEED)
     patch_loaders(patches, mode.loaders.iterate)

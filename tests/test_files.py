@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from pellucid.intercept.files import FollowerFiles, LeaderFiles
+from pellucid.intercept.files.early import LARGE, made_again
 from pellucid.intercept.files.log import Log
 from pellucid.intercept.files.temporary import MARK, SameNames
 from pellucid.intercept.files.view import View
@@ -68,7 +69,7 @@ AGAIN = """
     import os, tempfile
     from meeting import meet
 
-    # what the leader does early is there already when the follower comes to the same lines
+    # what the leader does early it has done when the follower comes to the same lines
     os.mkdir("made")
     os.symlink("made", "link")
     os.makedirs("deep/er")
@@ -86,6 +87,41 @@ AGAIN = """
     print(sorted(os.listdir()), open("moved2").read(), os.path.exists("gone"))
     meet()
     print(sorted(os.listdir()))
+"""
+
+REFUSES = """
+    import os, sys
+    from pathlib import Path
+    from meeting import meet
+
+    # what scripts do before they train, lest they overwrite what an earlier run has left
+    for out in ("out", "runs/1", "old/new"):
+        if os.path.exists(out):
+            sys.exit(f"{out} exists")
+        os.makedirs(out)
+    with open("lock", "x") as lock:
+        lock.write(str(len(os.listdir("runs"))))
+    number = 0
+    while os.path.exists(f"run{number}"):
+        number += 1
+    Path(f"run{number}").mkdir()
+    if not os.path.exists("config"):
+        print("first run")
+    with open("config", "a") as config:
+        config.write("once\\n")
+    os.rename("config", "old/new/config")
+    open("log.txt", "a").write("more\\n")
+    log = open("runs/1/log", "w")
+    log.write("started\\n")
+    meet()
+    log.write("trains\\n")
+    log.close()
+    tree = lambda: sorted((r, sorted(d), sorted(f)) for r, d, f in os.walk("."))
+    print(number, tree(), Path("old/new/config").read_text())
+    print(Path("log.txt").read_text(), Path("runs/1/log").read_text())
+    os.remove("lock")
+    meet()
+    print(tree())
 """
 
 CHANGES = """
@@ -291,6 +327,7 @@ CHILDREN = """
 PROGRAMS = {
     "makes": MAKES,
     "again": AGAIN,
+    "refuses": REFUSES,
     "changes": CHANGES,
     "appends": APPENDS,
     "shuffles": SHUFFLES,
@@ -475,6 +512,24 @@ def test_reading_is_direct_until_something_is_written(
     assert looked != []
     assert (tmp_path / "new").read_text() == "x"
     assert os.readlink("/proc/self/exe")
+
+
+def test_what_is_large_is_there_for_followers_with_all_that_belongs_to_it(tmp_path: Path) -> None:
+    def write(name: str, size: int) -> None:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:
+            file.truncate(size)
+
+    small = ["out", "out/config", "out/deep", "out/deep/log", "cache/vocabulary", "gone"]
+    large = ["data", "data/images", "data/labels", "data/deep", "data/deep/names", "weights", "url"]
+    for name in ("out/config", "out/deep/log", "cache/vocabulary", "data/labels", "url"):
+        write(name, 100)
+    write("data/deep/names", LARGE // 2)
+    write("data/images", LARGE // 2)
+    write("weights", LARGE)
+    early = {str(tmp_path / name) for name in small + large}
+    assert sorted(made_again(early)) == sorted(str(tmp_path / name) for name in small[:-1])
 
 
 def test_a_follower_leaves_the_disk_alone(follower: FollowerFiles, tmp_path: Path) -> None:

@@ -112,9 +112,14 @@ def _in(folder: str, before: list[Step]) -> None:
 
 
 @settings(max_examples=100, deadline=None)
-@given(before=STEPS, steps=STEPS, turns=st.lists(st.integers(0, 4), max_size=8))
+@given(
+    before=STEPS,
+    steps=STEPS,
+    early=st.integers(0, 4),
+    turns=st.lists(st.integers(0, 4), max_size=8),
+)
 def test_a_follower_sees_what_python_does(
-    before: list[Step], steps: list[Step], turns: list[int]
+    before: list[Step], steps: list[Step], early: int, turns: list[int]
 ) -> None:
     home = Path.cwd()
     with tempfile.TemporaryDirectory() as base:
@@ -124,9 +129,11 @@ def test_a_follower_sees_what_python_does(
             _in(f"{base}/both", before)
             os.mkdir(f"{base}/run")
             leader, follower = LeaderFiles(f"{base}/run"), FollowerFiles(f"{base}/run", 1)
-            follower.install()
-            follower.undo()
             seen: dict[int, list[Any]] = {0: [], 1: []}
+            leader.install()
+            seen[0] += [_do(step) for step in steps[:early]]
+            leader.settle()
+            leader.undo()
             for number, turn in enumerate([*turns, len(steps), len(steps)]):
                 files, done = (leader, follower)[number % 2], seen[number % 2]
                 files.install()

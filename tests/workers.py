@@ -243,6 +243,7 @@ class _Worker:
             self.end()
         self.meetings += 1
         self.board.fields[self.index, Field.ARRIVED] = self.meetings
+        self.effects.settle()
         self.board.flags[Flag.GO] = 1
         self.wait(lambda: self.arrived(1 - self.index) >= self.meetings)
         if name and name == self.die:

@@ -157,6 +157,7 @@ class Worker:
         return ExactMode(
             self._group(),
             self.tell,
+            self._release,
             always_split=self.spec.split == "always",
             all_threads=self.spec.threads * self.spec.workers,
             reason=self.spec.reason,
@@ -177,6 +178,7 @@ class Worker:
             seed=spec.seed,
             tell=self.tell,
             frames=script_frames,
+            release=self._release,
             on_begin=self._keep_to_our_cores,
             on_lead=self._take_over,
             patience=spec.stall_after,
@@ -203,6 +205,7 @@ class Worker:
             seed=spec.seed,
             tell=self.tell,
             frames=script_frames,
+            release=self._release,
             on_begin=self._keep_to_our_cores,
             on_lead=self._effects.promote,
             reason=spec.reason,
@@ -231,6 +234,11 @@ class Worker:
         patch_functions(self._patches, mode.seams())
         optimizer.register_optimizer_step_pre_hook(mode.before_step)
         optimizer.register_optimizer_step_post_hook(mode.after_step)
+
+    def _release(self) -> None:
+        """Let this box's other workers start."""
+        self._effects.settle()
+        self.board.flags[Flag.GO] = 1
 
     def _keep_to_our_cores(self) -> None:
         """The workers compute side by side from now on: each on its own cores."""

@@ -70,14 +70,22 @@ class SideEffects:
         """Take hold of what the script may do.
 
         To be called when the script is about to start; in a follower, that is after the leader
-        gave the sign: what the leader makes before that is there for the follower, what it makes
-        after that is hidden from it.
+        called `settle`.
         """
         if not self._leadership.leads:
             self._trackers.install()
         self._commands.install()
         self._console.install()
         self._files.install()
+
+    def settle(self) -> None:
+        """To be called in the leader before the followers start.
+
+        What the leader makes from now on is hidden from the followers, and so is what it made
+        before unless that is large, as a download is.
+        """
+        if isinstance(self._files, LeaderFiles):
+            self._files.settle()
 
     def promote(self) -> None:
         """Make this follower the leader: its files become real, and the real streams its own.

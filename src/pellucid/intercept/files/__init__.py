@@ -16,9 +16,8 @@ import tempfile
 from pellucid.intercept.files.children import reach_children
 from pellucid.intercept.files.follower import FollowerSeams
 from pellucid.intercept.files.formats import Formats, PathFor
-from pellucid.intercept.files.journal import STARTED, Journal
+from pellucid.intercept.files.journal import Journal
 from pellucid.intercept.files.leader import LeaderPaths, LeaderSeams
-from pellucid.intercept.files.log import Log
 from pellucid.intercept.files.merge import merge
 from pellucid.intercept.files.opening import FollowerPaths
 from pellucid.intercept.files.overlay import Overlay
@@ -65,6 +64,10 @@ class LeaderFiles(_Files):
         self._patches.replace(tempfile, "_name_sequence", SameNames(self.run_dir))
         self.install_in_child()
 
+    def settle(self) -> None:
+        """The followers are about to start; see [Note: early and late]."""
+        Journal(self.run_dir).settle()
+
     def install_in_child(self) -> None:
         """As `install`, in a process that the script started afresh."""
         seams = LeaderSeams(Journal(self.run_dir), shared_paths(self.run_dir))
@@ -86,12 +89,8 @@ class FollowerFiles(_Files):
         self._view = View(self.run_dir, root, shared_paths(self.run_dir))
 
     def install(self) -> None:
-        """Send, from now on, what the script writes to the overlay.
-
-        To be called when the script is about to start, not before: what the leader makes from now
-        on is hidden from it (see [Note: early and late]).
-        """
-        Log(posixpath.join(self.run_dir, STARTED)).touch()
+        """Send, from now on, what the script writes to the overlay."""
+        Journal(self.run_dir).settle()  # if the leader died before it could
         self._patches.replace(tempfile, "_name_sequence", SameNames(self.run_dir))
         self.install_in_child()
 

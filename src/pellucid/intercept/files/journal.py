@@ -4,8 +4,9 @@
 A follower runs the same program, but not at the same moment. It must see the disk as the script
 alone would see it at that line, whatever the leader did meanwhile.
 
-- *early*: before the followers start. What the leader made early is there for all (a download, a
-  cache), and a follower that makes it again (``mkdir``, ``open(..., "x")``) is let do so once.
+- *early*: before the followers start. What is large of this is there for all (a download, a
+  cache), and a follower that makes it again (``mkdir``, ``open(..., "x")``) is let do so once. What
+  is small becomes late when the followers start; `early` has the reasons.
 - *late*: after the followers start. What the leader makes late is hidden from the followers: they
   are about to make it themselves, and must not find it there half a line too soon.
 - *kept*: what was there before and the leader then overwrites, moves or removes: a copy is kept,
@@ -23,12 +24,13 @@ import posixpath
 import stat
 
 from pellucid.intercept.files import disk
+from pellucid.intercept.files.early import made_again
 from pellucid.intercept.files.log import Log
 
-__all__ = ["STARTED", "Changes", "Journal"]
+__all__ = ["Changes", "Journal"]
 
 JOURNAL = "journal.jsonl"
-STARTED = "started.jsonl"  # touched by every follower as it starts
+STARTED = "started.jsonl"  # touched when the followers start
 
 MOST_COPIED = 1 << 30  # bytes a run; to keep more would cost the leader too much time and room
 
@@ -86,6 +88,15 @@ class Journal:
         self._copies = posixpath.join(run_dir, "kept")
         disk.make_directories(self._copies)
         self._copied = 0  # bytes
+
+    def settle(self) -> None:
+        """The followers start: what is made from now on is late. Doing it again does nothing."""
+        if self._started.stamp:
+            return
+        self._known.refresh()
+        for path in made_again(self._known.early):
+            self._log.append("made", path, True)
+        self._started.touch()
 
     def making(self, path: str) -> None:
         """Something new comes to be at this path."""

@@ -32,6 +32,7 @@ class ExactMode:
     Args:
         group: the workers.
         tell: ``tell(event, text)`` says something to the user; called by the leader only.
+        release: lets the followers start; called by the leader only.
         always_split: split also what is too small to gain by it.
         all_threads: of a worker that goes on alone.
         reason: why so many workers and threads, for the line at the start.
@@ -41,6 +42,7 @@ class ExactMode:
         self,
         group: Group,
         tell: Tell,
+        release: Callable[[], None],
         *,
         always_split: bool = False,
         all_threads: int = 1,
@@ -48,6 +50,7 @@ class ExactMode:
     ) -> None:
         self.group = group
         self._tell = tell
+        self._release = release
         self._reason = reason
         self._may_stand_down = not always_split
         self._laps = Laps()
@@ -80,7 +83,7 @@ class ExactMode:
         self._started = True
         group = self.group
         if self._is_leader():
-            group.board.flags[Flag.GO] = 1
+            self._release()
         taken = group.swap("start", [generators.encode_states()])
         leader = min(taken)
         if group.index != leader:

@@ -33,6 +33,7 @@ class HogwildMode(AsynchronousMode):
         seed: of the run.
         tell: ``tell(event, text)`` says something to the user.
         frames: the script's frames, see `Part`.
+        release: lets the followers start.
         on_begin: called when the workers begin to share, before this worker's next batch.
         on_lead: called when this worker has become the leader.
         patience: seconds to wait for a worker that is alive; 0 for ever.
@@ -49,6 +50,7 @@ class HogwildMode(AsynchronousMode):
         seed: int,
         tell: Callable[[str, str], None],
         frames: Callable[[], Iterator[FrameType]],
+        release: Callable[[], None],
         on_begin: Callable[[], None],
         on_lead: Callable[[], None],
         patience: float = 0.0,
@@ -58,6 +60,7 @@ class HogwildMode(AsynchronousMode):
         self._index = index
         # as plain integers: they are looked at at every step
         self._mine, self._flags = board.row(index), board.row(board.workers)
+        self._release = release
         self._on_begin = on_begin
         self._on_lead = on_lead
         self._reason = reason
@@ -78,7 +81,7 @@ class HogwildMode(AsynchronousMode):
             return
         self._begun = True
         if self._leads():
-            self._board.flags[Flag.GO] = 1
+            self._release()
             workers = self._reason or f"{self._board.workers} workers"
             parts = [workers, "1 box", "hogwild", "batches are dealt out one by one"]
             self.part.tell("plan", ", ".join([*parts, "weights are shared without locks"]))

@@ -63,6 +63,7 @@ class Surroundings:
         seed: of the run.
         tell: ``tell(event, text, **facts)`` says something to the user.
         frames: the script's frames, see `Part`.
+        release: lets the box's other workers start.
         on_begin: called when the workers begin to share, before this worker's next batch.
         on_lead: called when this worker has become the leader.
         reason: why so many workers and threads, for the line at the start.
@@ -75,6 +76,7 @@ class Surroundings:
     seed: int
     tell: Callable[..., None]
     frames: Callable[[], Iterator[FrameType]]
+    release: Callable[[], None]
     on_begin: Callable[[], None]
     on_lead: Callable[[], None]
     reason: str = ""
@@ -170,7 +172,7 @@ class FirstWorkersMode(StreamMode):
         if self._begun:
             return
         super()._begin()
-        self._flags[Flag.GO] = 1
+        self._around.release()
         self.part.tell("plan", plan(self._around))
 
     def look_up(self) -> None:
