@@ -7,7 +7,8 @@ tensors and all rows of small ones straight from the dataset's tensors: nothing 
 Small tensors are made whole by one packed exchange a batch, large ones stay split behind a
 `BatchView`. This needs samples that do not depend on each other: a collate function that works row
 by row (the default one does; any other is proven on the first batch) and a dataset that draws no
-random numbers (a single process would draw them in the order of all rows).
+random numbers (a single process would draw them in the order of all rows), counts and prints
+nothing.
 *Dealt*: where the first rung is not proven, and for good as soon as anything contradicts the proof,
 a loader's own processes are dealt out over the workers. Each makes the batches that it would make
 for the script alone, from the same random state, and its worker hands them to the others; see
@@ -40,6 +41,7 @@ from torch.utils.data import (
 
 from pellucid.sync.exact.columns import Columns, base_of
 from pellucid.sync.exact.dealt_loader import DealtBatches, can_deal
+from pellucid.sync.exact.doings import Doings
 from pellucid.sync.exact.drawn import DISPUTE, hash_of
 from pellucid.sync.exact.history import History
 from pellucid.sync.exact.loader_pass import Pass
@@ -52,7 +54,7 @@ from pellucid.transport.shared_memory import Group, row_bytes
 
 __all__ = ["Loaders"]
 
-_RANDOM, _WHOLE, _FAILED, _KNOWN = 1, 2, 4, 8
+_RANDOM, _WHOLE, _FAILED, _KNOWN, _DOES = 1, 2, 4, 8, 16
 
 
 class _Indices(list[Any]):
@@ -67,8 +69,8 @@ class _Fetched:
 
     Attributes:
         value: the collated rows (or the collated whole batch).
-        flags: `_RANDOM` if samples drew random numbers, `_WHOLE` if this is the whole batch,
-            `_KNOWN` if nothing has to be exchanged.
+        flags: `_RANDOM` if samples drew random numbers, `_DOES` if they did something else (see
+            `doings`), `_WHOLE` if this is the whole batch, `_KNOWN` if nothing has to be exchanged.
     """
 
     def __init__(self, value: Any, flags: int) -> None:
@@ -89,6 +91,7 @@ class _Dataset:
         self.inner = inner
         self._columns = columns
         self._held: tuple[Any, ...] | None = None
+        self._doings: Doings | None = None  # of the script's process
         self._draws_nothing = _draws_nothing(inner)
         # of all generators, before the latest fetch in this process
         self.before: generators.States | None = None
@@ -100,7 +103,7 @@ class _Dataset:
         return self._held
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_held": None, "before": None}
+        return {**vars(self), "_held": None, "_doings": None, "before": None}
 
     def fetch(self, indices: Sequence[Any]) -> list[Any]:
         """The samples at these indices."""
@@ -115,13 +118,34 @@ class _Dataset:
             return self.fetch(indices), _WHOLE
         if self._draws_nothing:
             return self.fetch(indices), 0
-        held = self.held()
-        self.before = before = generators.states(held)
-        samples = self.fetch(indices)
-        if generators.same(before, generators.states(held)):
-            return samples, 0
-        generators.restore(before, held)
-        return self.fetch(indices.batch), _RANDOM | _WHOLE
+        self.before = before = generators.states(self.held())
+        doings = self._watched()
+        samples = self.fetch(indices) if doings is None else doings.watch(lambda: self.fetch(indices))
+        flags = _DOES if doings is not None and doings.any else 0
+        if not generators.same(before, generators.states(self.held())):
+            flags |= _RANDOM
+        return (self._with_the_rest(samples, indices), flags | _WHOLE) if flags else (samples, 0)
+
+    def again(self, indices: _Indices) -> list[Any]:
+        """The whole batch, as if nothing of it had been fetched before."""
+        if self.before is not None:
+            generators.restore(self.before, self.held())
+        if self._doings is not None:
+            self._doings.undo()
+        return self.fetch(indices.batch)
+
+    def _with_the_rest(self, samples: list[Any], indices: _Indices) -> list[Any]:
+        """The whole batch, of which we have our rows."""
+        if indices.rows.start or hasattr(self.inner, "__getitems__"):
+            return self.again(indices)
+        # ours are the first: what was drawn, counted and printed for them is as it should be
+        return samples + self.fetch(indices.batch[indices.rows.stop :])
+
+    def _watched(self) -> Doings | None:
+        """What the dataset does is watched in the script's process only: the script sees no other."""
+        if self._doings is None and get_worker_info() is None:
+            self._doings = Doings([h.owner for h in self.held() if generators.is_counters(h)])
+        return self._doings
 
     def _known(self, indices: _Indices) -> list[torch.Tensor] | None:
         """The collated batch: our rows of large columns, all rows of small ones."""
@@ -471,7 +495,7 @@ class _SlicedPass(Pass):
         taken = self._group.swap("batch", [header, *small])
         headers = [parts[0].view(torch.int64).tolist() for parts in taken.values()]
         all_flags = functools.reduce(operator.or_, (h[0] for h in headers))
-        if any(h != headers[0] for h in headers) or flags & (_RANDOM | _FAILED):
+        if any(h != headers[0] for h in headers) or flags & (_RANDOM | _DOES | _FAILED):
             return all_flags, None
         return all_flags, {worker: parts[1:] for worker, parts in taken.items()}
 
@@ -481,6 +505,8 @@ class _SlicedPass(Pass):
             why = "loading raised an exception"
         elif flags & _RANDOM:
             why = "its samples draw random numbers"
+        elif flags & _DOES:
+            why = "it prints or keeps a record as it gives samples"
         else:
             why = "its batches are more than their rows, one under the other"
         self._came_from.loaders.give_up(self._loader, self._came_from.whose, why)
@@ -488,9 +514,7 @@ class _SlicedPass(Pass):
             self._loading.whole = True
             if fetched.flags & _WHOLE:
                 return fetched.value
-            if self._data.before is not None:
-                generators.restore(self._data.before, self._data.held())
-            return self._load_whole(indices)
+            return self._loader.collate_fn(self._data.again(indices))
         self._sliced = False
         self.is_lost = self.is_ahead = True
         return super().next_or_again()

@@ -123,32 +123,32 @@ class _Counters:
     """The numbers and strings among an object's attributes, or in a function's cells."""
 
     def __init__(self, owner: Any) -> None:
-        self._owner = owner
+        self.owner = owner
 
     def belong_to(self, owners: tuple[Any, ...]) -> bool:
         """Whether these are the counters of one of these objects."""
-        return any(self._owner is owner for owner in owners)
+        return any(self.owner is owner for owner in owners)
 
     def get(self) -> dict[str, Any]:
         """Their values now."""
-        if isinstance(self._owner, FunctionType):
+        if isinstance(self.owner, FunctionType):
             held = {n: c.cell_contents for n, c in self._cells().items() if _filled(c)}
         else:
-            held = getattr(self._owner, "__dict__", {})
+            held = getattr(self.owner, "__dict__", {})
         return {k: v for k, v in held.items() if type(v) in (int, float, str, bool)}
 
     def set(self, values: dict[str, Any]) -> None:
         """Put values back."""
-        if isinstance(self._owner, FunctionType):
+        if isinstance(self.owner, FunctionType):
             for name, value in values.items():
                 self._cells()[name].cell_contents = value
             return
         for name in self.get().keys() - values.keys():
-            delattr(self._owner, name)
-        vars(self._owner).update(values)
+            delattr(self.owner, name)
+        vars(self.owner).update(values)
 
     def _cells(self) -> dict[str, Any]:
-        owner = self._owner
+        owner = self.owner
         return dict(zip(owner.__code__.co_freevars, owner.__closure__ or (), strict=True))
 
 
