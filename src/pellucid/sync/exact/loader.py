@@ -120,7 +120,9 @@ class _Dataset:
             return self.fetch(indices), 0
         self.before = before = generators.states(self.held())
         doings = self._watched()
-        samples = self.fetch(indices) if doings is None else doings.watch(lambda: self.fetch(indices))
+        samples = (
+            self.fetch(indices) if doings is None else doings.watch(lambda: self.fetch(indices))
+        )
         flags = _DOES if doings is not None and doings.any else 0
         if not generators.same(before, generators.states(self.held())):
             flags |= _RANDOM
