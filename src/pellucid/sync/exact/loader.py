@@ -144,7 +144,7 @@ class _Dataset:
         return samples + self.fetch(indices.batch[indices.rows.stop :])
 
     def _watched(self) -> Doings | None:
-        """What the dataset does is watched in the script's process only: the script sees no other."""
+        """The dataset's doings, in the script's process: the script sees no other."""
         if self._doings is None and get_worker_info() is None:
             self._doings = Doings([h.owner for h in self.held() if generators.is_counters(h)])
         return self._doings
