@@ -9,6 +9,12 @@ net = nn.Sequential(nn.Conv2d(3, 6, 5, stride=3), nn.ReLU(), nn.Flatten(), nn.Li
 opt = torch.optim.SGD(net.parameters(), lr=0.05)
 data = TensorDataset(torch.rand(20, 3, 32, 32), torch.randint(0, 3, (20,)))
 for x, y in DataLoader(data, batch_size=7):
+    patch = nn.Parameter(x * 0.5)
+    nn.functional.cross_entropy(net(patch), y).backward()
+    torch.optim.SGD([patch], lr=1.0).step()
+    image = nn.Parameter(x)
+    print(type(patch), patch.is_leaf, f"{patch.sum().item():.9f}", image.shape, image.requires_grad)
+    torch.save([patch, x], "patch.pt")
     delta = torch.zeros_like(x, requires_grad=True)
     for step in range(2):
         nn.functional.cross_entropy(net(x + delta), y).backward()

@@ -22,7 +22,7 @@ from pellucid.sync.exact.tree import map_leaves
 from pellucid.sync.exact.view_rules import RULES
 from pellucid.transport.shared_memory import Group
 
-__all__ = ["BatchView", "whole_of"]
+__all__ = ["SEAMS", "BatchView", "whole_of"]
 
 _T = torch.Tensor
 
@@ -198,3 +198,11 @@ BatchView.__module__ = "torch"
 def whole_of(tree: Any) -> Any:
     """The same structure with every view in it made whole."""
     return map_leaves(lambda leaf: leaf.make_whole() if isinstance(leaf, BatchView) else leaf, tree)
+
+
+def _parameter(original: Any, cls: Any, *args: Any, **kwargs: Any) -> Any:
+    """``nn.Parameter(batch)``: a parameter is whole, and of no other type."""
+    return original(cls, *whole_of(args), **whole_of(kwargs))
+
+
+SEAMS = [(torch.nn.Parameter, "__new__", _parameter)]
