@@ -12,7 +12,16 @@ from typing import Any
 
 import torch
 
-from pellucid.sync.exact import alone, hooks, losses, norm, randomness, replicas, view
+from pellucid.sync.exact import (
+    alone,
+    batched_grads,
+    hooks,
+    losses,
+    norm,
+    randomness,
+    replicas,
+    view,
+)
 from pellucid.sync.exact.calls import Calls
 from pellucid.sync.exact.gradients import Reducer
 from pellucid.sync.exact.loader import Loaders
@@ -74,7 +83,7 @@ class ExactMode:
     def seams(self) -> list[tuple[Any, str, Callable[..., Any]]]:
         """Functions to answer: triples (owner, name, handler)."""
         within = [*randomness.SEAMS, *losses.SEAMS, *norm.SEAMS]
-        return [*within, *view.SEAMS, *hooks.seams(self.calls, within)]
+        return [*within, *view.SEAMS, *batched_grads.SEAMS, *hooks.seams(self.calls, within)]
 
     def start(self) -> None:
         """Let the followers begin, wait for them, and give all the leader's random state."""
