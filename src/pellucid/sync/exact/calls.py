@@ -23,7 +23,8 @@ from torch.autograd import forward_ad
 from pellucid.errors import UnsupportedError
 from pellucid.sync.exact.aliases import aliased
 from pellucid.sync.exact.gradients import Reducer, stray_leaves
-from pellucid.sync.exact.prove import COUNT, TOO_SMALL, Proof, Prover
+from pellucid.sync.exact.proof import COUNT, Proof
+from pellucid.sync.exact.prove import TOO_SMALL, Prover
 from pellucid.sync.exact.race import Race
 from pellucid.sync.exact.region import (
     Joined,
@@ -169,7 +170,7 @@ class Calls:
         casts = (torch.is_autocast_enabled("cpu"), torch.is_autocast_enabled("cuda"))
         kind = (_modes(module), torch.is_grad_enabled(), casts, few, call.kind())
         proof = proofs.get((kind, size)) or proofs.get((kind, None))
-        if proof is None or proof.is_due():
+        if proof is None or proof.is_due(_numbers(module)):
             fresh = self._prover.prove(call, proof)
             if fresh is None:
                 return Proof(None)  # not provable on this call: run it whole, try on the next
@@ -290,6 +291,11 @@ def _looked_on_by() -> str:
 def _modes(module: nn.Module) -> tuple[bool | str, ...]:
     """Switches by which scripts have a module do, or return, something else."""
     return tuple(v for v in vars(module).values() if type(v) is bool or type(v) is str)
+
+
+def _numbers(module: nn.Module) -> dict[str, int | float]:
+    """Numbers among a module's attributes, which the script may set."""
+    return {k: v for k, v in vars(module).items() if type(v) is int or type(v) is float}
 
 
 def _first_size(inputs: Any) -> int:

@@ -20,13 +20,14 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import torch
 from torch import nn
 
 from pellucid.errors import DivergenceError, StoppedError
 from pellucid.sync.exact import prove_gradients, replicas
+from pellucid.sync.exact.proof import COUNT, Joint, Proof
 from pellucid.sync.exact.race import BACKWARD, COST_SECONDS, GRADIENT_SECONDS, Race
 from pellucid.sync.exact.region import Region, entered, guesses, inside
 from pellucid.sync.exact.rows import Rows
@@ -37,7 +38,7 @@ from pellucid.sync.exact.ways import Call, Way, ways_to_split
 from pellucid.sync.shared import generators
 from pellucid.transport.shared_memory import Group
 
-__all__ = ["COUNT", "TOO_SMALL", "Joint", "Proof", "Prover"]
+__all__ = ["TOO_SMALL", "Prover"]
 
 # a forward that takes less may cost more to split than it saves, and is timed
 SMALL_SECONDS: Final = 2e-3
@@ -45,36 +46,6 @@ TIMED_RUNS: Final = 4
 # a worker that goes on alone has all the threads, and saves by them part of what splitting saves
 MARGIN: Final = 2
 TOO_SMALL: Final = "it is too small: exchanging its results would take longer than computing them"
-
-COUNT: Final = "count"
-Joint = int | Literal["count"] | None
-
-
-@dataclass
-class Proof:
-    """What was found out about a module with inputs of one kind.
-
-    Attributes:
-        way: how to split its calls; None: it runs whole.
-        outputs: for each leaf of the outputs, the dimension along which rows join; `COUNT` for a
-            number of rows; None for what is the same everywhere.
-        why: what stands against splitting.
-        guessed: it rests on sizes, and holds for batches of this size only.
-        calls: calls that relied on it so far.
-        checked: value of ``calls`` at the latest check.
-    """
-
-    way: Way | None
-    outputs: tuple[Joint, ...] = ()
-    why: str = ""
-    guessed: bool = False
-    calls: int = 0
-    checked: int = 0
-    next_check: int = 10
-
-    def is_due(self) -> bool:
-        """Whether it is time to check again."""
-        return self.way is not None and self.calls >= self.next_check
 
 
 class _FailedError(Exception):
@@ -146,6 +117,7 @@ class Prover:
         proof = self._search(call, before, whole, saved)
         if before:
             proof.calls = proof.checked = before.calls
+            proof.numbers, proof.restless = before.numbers, before.restless
         return proof
 
     def _search(self, call: Call, before: Proof | None, whole: _Trial, saved: Saved) -> Proof:
@@ -168,9 +140,11 @@ class Prover:
                     why = why or reason
                     continue
                 # what counts its calls may do something else later: look more often
-                growth = 2 if any(whole.attributes) else 10
-                checks = before.next_check * growth if before else growth
-                return Proof(way, outputs, guessed=bool(guessed), next_check=checks)
+                counts = any(whole.attributes)
+                checks = before.next_check if before else 1
+                if not before or before.calls >= checks:
+                    checks *= 2 if counts else 10
+                return Proof(way, outputs, guessed=bool(guessed), next_check=checks, counts=counts)
             why = why or reason
         # with fewer rows than workers, this time, there is nothing to explain
         return Proof(None, why="" if too_few and not before else why)

@@ -1,0 +1,66 @@
+"""What is known about calls of one kind, and when it is time to find it out again."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from pellucid.sync.exact.ways import Way
+
+__all__ = ["COUNT", "Joint", "Proof"]
+
+COUNT: Final = "count"
+Joint = int | Literal["count"] | None
+
+SOON: Final = 8  # calls
+MOST_RESTLESS: Final = 16  # then a number that the script sets is no reason for a check
+
+
+@dataclass
+class Proof:
+    """What was found out about a module with inputs of one kind.
+
+    Attributes:
+        way: how to split its calls; None: it runs whole.
+        outputs: for each leaf of the outputs, the dimension along which rows join; `COUNT` for a
+            number of rows; None for what is the same everywhere.
+        why: what stands against splitting.
+        guessed: it rests on sizes, and holds for batches of this size only.
+        calls: calls that relied on it so far.
+        checked: value of ``calls`` at the latest check.
+        next_check: value of ``calls`` that makes it time for one.
+        counts: whether calls themselves change the module's attributes.
+        numbers: among the module's attributes, at the latest call.
+        restless: how often the script set which of them soon after a check.
+    """
+
+    way: Way | None
+    outputs: tuple[Joint, ...] = ()
+    why: str = ""
+    guessed: bool = False
+    calls: int = 0
+    checked: int = 0
+    next_check: int = 10
+    counts: bool = False
+    numbers: dict[str, int | float] = field(default_factory=dict)
+    restless: Counter[str] = field(default_factory=Counter)
+
+    def is_due(self, numbers: dict[str, int | float]) -> bool:
+        """Whether it is time to check again.
+
+        A script that sets a number, of the epoch perhaps, may want something else to be done from
+        then on. One that is set at every step is not believed for long.
+
+        Args:
+            numbers: among the module's attributes now.
+        """
+        if numbers != self.numbers:
+            turned = [name for name in numbers if numbers[name] != self.numbers.get(name)]
+            believed = any(self.restless[name] < MOST_RESTLESS for name in turned)
+            if self.calls - self.checked < SOON:
+                self.restless.update(turned)
+            self.numbers = numbers
+            if self.calls and believed and self.way is not None and not self.counts:
+                return True
+        return self.way is not None and self.calls >= self.next_check
