@@ -21,29 +21,34 @@ class aliased:  # noqa: N801 - used like a function; a generator would take long
     Args:
         module: the outermost module; its submodules are meant too.
         reducer: makes the aliases, and sums what reaches them.
+        again: part of a call is run again on its way back.
     """
 
-    def __init__(self, module: nn.Module, reducer: Reducer) -> None:
+    def __init__(self, module: nn.Module, reducer: Reducer, *, again: bool = False) -> None:
         self._module = module
         self._reducer = reducer
+        self._again = again
         self._slots: list[_Slot] = []
         self._aliases: dict[int, torch.Tensor] = {}  # by the identity of the parameter
         self._lists: list[tuple[nn.Module, list[Any]]] = []
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> list[torch.Tensor]:
+        """Returns what outputs of the body are to be tied to."""
         inner = list(self._module.modules()) if torch.is_grad_enabled() else []
         self._slots = slots = _slots(inner)
         if not slots:
-            return
+            return []
         distinct = {id(parameter): parameter for _, _, parameter in slots}
-        entered = self._reducer.enter(self._module, list(distinct.values()))
-        self._aliases = aliases = dict(zip(distinct, entered, strict=True))
+        parameters = list(distinct.values())
+        entered = self._reducer.enter(self._module, parameters, again=self._again)
+        self._aliases = aliases = dict(zip(distinct, entered.aliases, strict=True))
         # recurrent modules keep a list of their own beside the table
         self._lists = [(m, m._flat_weights) for m in inner if isinstance(m, nn.RNNBase)]
         for table, name, parameter in slots:
             table[name] = aliases[id(parameter)]
         for recurrent, weights in self._lists:
             vars(recurrent)["_flat_weights"] = [aliases.get(id(w), w) for w in weights]
+        return [] if entered.tie is None else [entered.tie]
 
     def __exit__(self, *_: object) -> None:
         for table, name, parameter in self._slots:

@@ -14,39 +14,27 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 import torch
 from torch import nn
 from torch.autograd import forward_ad
 
-from pellucid.errors import UnsupportedError
 from pellucid.sync.exact.aliases import aliased
 from pellucid.sync.exact.gradients import Reducer, stray_leaves
-from pellucid.sync.exact.proof import COUNT, Proof
-from pellucid.sync.exact.prove import TOO_SMALL, Prover
+from pellucid.sync.exact.leaving import leave
+from pellucid.sync.exact.proof import Proof
+from pellucid.sync.exact.prove import MIXES, TOO_SMALL, Prover, agree, numbers_of
 from pellucid.sync.exact.race import Race
-from pellucid.sync.exact.region import (
-    Joined,
-    LeaveShare,
-    Region,
-    gathered,
-    inside,
-    is_inside,
-    named_after,
-)
+from pellucid.sync.exact.region import Region, inside, is_inside
 from pellucid.sync.exact.rows import Rows
 from pellucid.sync.exact.saved import Saved
-from pellucid.sync.exact.tree import leaves_of, map_leaves
-from pellucid.sync.exact.view import BatchView
+from pellucid.sync.exact.tree import leaves_of
 from pellucid.sync.exact.ways import Call, Way
 from pellucid.sync.shared.script_thread import in_script_thread
 from pellucid.transport.shared_memory import Group
 
 __all__ = ["Calls"]
-
-# outputs smaller than this are made whole at once: losses and metrics will ask for them anyway
-LARGE_BYTES: Final = 512 << 10
 
 Original = Callable[..., Any]
 
@@ -148,10 +136,11 @@ class Calls:
         saved = Saved(call.module)
         output = self._run_split(call, proof, rows)
         stray = stray_leaves(output)
-        if not stray:
+        if not self._group.all_reduce("stray parameters", torch.tensor([len(stray)])):
             return output
         shapes = ", ".join(str(tuple(leaf.shape)) for leaf in stray[:3])
-        proof.way, proof.why = None, f"it uses parameters that are not its own (of shape {shapes})"
+        proof.way, proof.why = None, "it uses parameters that are not its own"
+        proof.why += f" (of shape {shapes})" if stray else ""
         self._explain_whole(call.module, proof)
         saved.restore()
         return self._run_whole(call)
@@ -213,9 +202,19 @@ class Calls:
         region = Region(self._group, rows, way.main_dim, way.reduces)
         self.latest_region, self.latest_way = region, way
         self._latest_module = weakref.ref(call.module)  # the script may want its memory back
-        with aliased(call.module, self.reducer), inside():
+        saved = Saved(call.module, weights=False) if proof.alike else None
+        with aliased(call.module, self.reducer) as ties, inside():
+            region.ties.extend(ties)
             output = self._timed(lambda: call.split(region, way))
-        return self._leave(region, output, proof, call.module)
+        if saved is not None and not self._are_alike(output, proof):
+            proof.way, proof.why = None, MIXES
+            self._explain_whole(call.module, proof)
+            saved.restore()
+            return self._run_whole(call)
+        try:
+            return leave(region, output, proof, call.module)
+        finally:
+            region.ties.clear()  # they lead to what entered, and the region is kept
 
     def _timed(self, run: Callable[[], Any]) -> Any:
         """Run the script's own part of a call."""
@@ -224,44 +223,11 @@ class Calls:
         self._in_script += self._group.own_time() - began
         return output
 
-    def _leave(self, region: Region, output: Any, proof: Proof, module: nn.Module) -> Any:
-        """Outputs for the script: rows joined or behind a view, the rest as it is."""
+    def _are_alike(self, output: Any, proof: Proof) -> bool:
+        """Whether outputs that were the same on all workers are so again, this time."""
         leaves = leaves_of(output)
-        if len(leaves) != len(proof.outputs):
-            msg = (
-                f"{type(module).__name__} returned {len(leaves)} values where it returned "
-                f"{len(proof.outputs)} before with inputs of the same kind: exact mode cannot tell "
-                f"how to join them. Return the same structure for inputs of the same kind"
-            )
-            raise UnsupportedError(msg)
-        joined: dict[int, Any] = {}
-        small: list[tuple[int, int]] = []
-        for k, (leaf, dim) in enumerate(zip(leaves, proof.outputs, strict=True)):
-            if dim == COUNT:
-                joined[k] = region.rows.total
-            elif not isinstance(leaf, torch.Tensor):
-                continue
-            elif dim is None:
-                leaving = leaf.requires_grad and torch.is_grad_enabled()
-                leave = named_after(LeaveShare, leaf)
-                joined[k] = leave.apply(region.group, leaf) if leaving else leaf
-            elif _is_large(leaf, dim, region.rows):
-                joined[k] = BatchView(region.group, region.rows, leaf)
-            else:
-                small.append((k, dim))
-        if small:
-            places, dims = zip(*small, strict=True)
-            kind = f"outputs of {type(module).__name__}"
-            parts = [leaves[k] for k in places]
-            wholes = gathered(region.group, region.rows, dims, kind, parts)
-            for k, dim, whole in zip(places, dims, wholes, strict=True):
-                joined[k] = _joined(region, dim, whole, leaves[k])
-        order = iter(range(len(leaves)))
-
-        def take(leaf: Any) -> Any:
-            return joined.get(next(order), leaf)
-
-        return map_leaves(take, output)
+        numbers = [numbers_of(leaves[k]) for k in proof.alike if k < len(leaves)]
+        return agree(self._group, [n for n in numbers if n is not None])
 
 
 def _has_parameters(module: nn.Module) -> bool:
@@ -269,14 +235,6 @@ def _has_parameters(module: nn.Module) -> bool:
     return any(parameter is not None for parameter in module._parameters.values()) or any(
         child is not None and _has_parameters(child) for child in module._modules.values()
     )
-
-
-def _joined(region: Region, dim: int, whole: torch.Tensor, part: torch.Tensor) -> torch.Tensor:
-    """An output, gathered, with the graph of our rows of it."""
-    if not (part.requires_grad and torch.is_grad_enabled()):
-        return whole
-    join = named_after(Joined, part)
-    return join.apply(region.group, region.rows, dim, [whole], part)  # type: ignore[no-any-return]
 
 
 def _looked_on_by() -> str:
@@ -302,11 +260,3 @@ def _first_size(inputs: Any) -> int:
     """Rows of the first batched input, 0 if there is none."""
     sizes = (x.shape[0] for x in leaves_of(inputs) if isinstance(x, torch.Tensor) and x.ndim)
     return next(sizes, 0)
-
-
-def _is_large(leaf: torch.Tensor, dim: int, rows: Rows) -> bool:
-    """Whether an output stays split; the same answer on all workers."""
-    if dim != 0 or leaf.shape[0] != rows.local:
-        return False
-    per_row = leaf.numel() // rows.local * leaf.element_size()
-    return per_row * rows.total >= LARGE_BYTES

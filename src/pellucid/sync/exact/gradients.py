@@ -11,6 +11,13 @@ Aliases are made bucket by bucket, in the reverse of the order of registration, 
 order in which backward reaches them: a bucket leaves as soon as its last gradient is there, while
 backward goes on. They are kept for the next call: nothing in their graph is of one call only.
 
+[Note: ties]
+Where a module goes by what is in its rows, as a mixture of experts does, one worker's graph may
+lack what another's has, and what they exchange on the way back would be of different parameters.
+So each output of a split call is *tied* to what entered it: backward comes by all buckets of a
+module, on all workers, whether their aliases were used or not. And each bucket is tied to the next
+one, so that it does so in the same order. A bucket tells which of its gradients there are.
+
 Where the engine would merely add the gradient into ``.grad``, we do it ourselves at the end of the
 backward pass, when all buckets have come back; where somebody wants the gradient at once (hooks,
 ``torch.autograd.grad``, ``create_graph``), it is summed on the spot.
@@ -27,12 +34,13 @@ import torch
 from torch import nn
 from torch.autograd import Function, Variable
 
+from pellucid.errors import DivergenceError
 from pellucid.sync.exact.region import Narrow, Replicate, SumOut
 from pellucid.sync.exact.tree import leaves_of
 from pellucid.sync.exact.view import BatchView
 from pellucid.transport.shared_memory import Bucket, Group
 
-__all__ = ["Reducer", "stray_leaves"]
+__all__ = ["Aliases", "Reducer", "stray_leaves"]
 
 BUCKET_BYTES: Final = 8 << 20
 # what is kept also keeps the memory of weights that the script has moved elsewhere
@@ -40,20 +48,32 @@ KEPT_BYTES: Final = 64 << 20
 # the engine runs the node with the highest number first of those that are ready; made before what
 # the forward makes, ours would have the lowest, and all buckets would leave at the end
 FIRST: Final = 2**63
+# what a gradient counts that is not there, is there, is there and sparse: added up over workers
+ABSENT, DENSE, SPARSE = 0, 1, 1024
+NUMBERS: Final = 32  # of buckets, to tell them apart
 
 
 @dataclass
 class _Pending:
     bucket: Bucket
+    number: int
     parameters: list[torch.Tensor]
+    sparse: dict[int, torch.Tensor]  # this worker's, by place
 
 
 @dataclass
-class _Aliases:
-    """The aliases of a module's parameters."""
+class Aliases:
+    """The aliases of a module's parameters.
+
+    Attributes:
+        parameters: the parameters.
+        aliases: their aliases, in the same order.
+        tie: leads to all buckets, see [Note: ties].
+    """
 
     parameters: Sequence[torch.Tensor]
     aliases: Sequence[torch.Tensor]
+    tie: torch.Tensor | None
 
     def are_of(self, parameters: Sequence[torch.Tensor]) -> bool:
         """Whether they are of these, and over the same memory still."""
@@ -73,36 +93,46 @@ class Reducer:
     def __init__(self, group: Group) -> None:
         self._group = group
         self._pending: dict[int, list[_Pending]] = {}
-        self._kept: weakref.WeakKeyDictionary[nn.Module, _Aliases] = weakref.WeakKeyDictionary()
+        self._kept: weakref.WeakKeyDictionary[nn.Module, dict[bool, Aliases]] = (
+            weakref.WeakKeyDictionary()
+        )
+        self._number = 0  # of the latest bucket
         self.latest_bytes = 0  # of gradients, in the latest backward pass
 
     def enter(
-        self, module: nn.Module, parameters: Sequence[torch.Tensor]
-    ) -> Sequence[torch.Tensor]:
+        self, module: nn.Module, parameters: Sequence[torch.Tensor], *, again: bool = False
+    ) -> Aliases:
         """The alias of each parameter that requires a gradient; see [Note: aliases].
 
         Args:
             module: whose parameters they are.
             parameters: distinct tensors that require gradients, in order of registration.
-
-        Returns:
-            Their aliases, in the same order.
+            again: part of a call is run again on its way back. Backward goes through that part
+                alone, so that its buckets are not tied to each other.
         """
-        kept = self._kept.get(module)
-        if kept is not None and kept.are_of(parameters):
-            return kept.aliases
-        self._kept.pop(module, None)
+        kept = self._kept.setdefault(module, {})
+        known = kept.get(again)
+        if known is not None and known.are_of(parameters):
+            return known
+        kept.pop(again, None)
         aliases: list[Any] = [None] * len(parameters)
-        for bucket in _buckets(parameters):
-            entered = _Enter.apply(self, *(parameters[k] for k in bucket))
+        tie: Any = None
+        sparse = _may_be_sparse(module)
+        for bucket in reversed(list(_buckets(parameters))):
+            self._number = self._number % NUMBERS + 1
+            kinds = [id(parameters[k]) in sparse for k in bucket]
+            enter = (self, self._number, kinds, tie)
+            entered = _Enter.apply(*enter, *(parameters[k] for k in bucket))
             entered[0].grad_fn._set_sequence_nr(FIRST)
             for k, alias in zip(bucket, entered, strict=True):
                 aliases[k] = alias
+            tie = None if again else entered[0]
+        made = Aliases(parameters, aliases, tie)
         if all(type(p) is nn.Parameter and p.layout is torch.strided for p in parameters):
             size = sum(p.numel() * p.element_size() for p in parameters)
             if size <= KEPT_BYTES:
-                self._kept[module] = _Aliases(parameters, aliases)
-        return aliases
+                kept[again] = made
+        return made
 
     def forget(self) -> None:
         """Drop what a backward pass that was broken off by an exception left behind.
@@ -124,28 +154,51 @@ class Reducer:
             What the engine should hand on to each parameter: its whole gradient, or None where
             it will be added to ``.grad`` at the end of the pass.
         """
+        parameters = context.parameters
+        nodes = context.next_functions[-len(parameters) :]  # the first may be of the tie
+        fates = [
+            _fate(parameter, node, sparse=sparse)
+            for parameter, (node, _), sparse in zip(parameters, nodes, context.sparse, strict=True)
+        ]
         out: list[Any] = [None] * len(grads)
-        later: list[int] = []
-        for k, grad in enumerate(grads):
-            if grad is None:
-                continue
-            fate = _fate(context.parameters[k], context.next_functions[k][0], grad)
-            if fate == "later":
-                later.append(k)
-            elif fate == "now":
-                out[k] = SumOut.apply(self._group, grad)
-            elif fate == "sparse":
-                out[k] = self._sum_sparse(grad)
-        if later:
-            self._post([context.parameters[k] for k in later], [grads[k] for k in later])
+        if now := [k for k, fate in enumerate(fates) if fate == "now"]:
+            sums = self._sum([parameters[k] for k in now], [grads[k] for k in now])
+            for k, total in zip(now, sums, strict=True):
+                out[k] = total
+        if later := [k for k, fate in enumerate(fates) if fate == "later"]:
+            self._post(context, [parameters[k] for k in later], [grads[k] for k in later])
         return out
 
-    def _post(self, parameters: list[torch.Tensor], grads: list[Any]) -> None:
+    def _sum(self, parameters: list[torch.Tensor], grads: list[Any]) -> list[Any]:
+        """Everybody's gradients added up at once; None where nobody has one."""
+        mine = torch.tensor([_kind(grad) for grad in grads])
+        kinds = self._group.all_reduce("gradients there are", mine).tolist()
+        sums: list[Any] = []
+        for parameter, grad, kind in zip(parameters, grads, kinds, strict=True):
+            if kind == ABSENT:
+                sums.append(None)
+            elif kind >= SPARSE:
+                sums.append(self._sum_sparse(parameter, grad))
+            else:
+                given = torch.zeros_like(parameter) if grad is None else grad
+                sums.append(SumOut.apply(self._group, given))
+        return sums
+
+    def _post(self, context: Any, parameters: list[torch.Tensor], grads: list[Any]) -> None:
         task = torch._C._current_graph_task_id()
         if task not in self._pending:
             self._pending[task] = []
             Variable._execution_engine.queue_callback(lambda: self._finish(task))
-        self._pending[task].append(_Pending(self._group.post(grads), parameters))
+        kinds = [_kind(grad) for grad in grads]
+        values = [
+            grad if kind == DENSE else torch.zeros_like(parameter)
+            for parameter, grad, kind in zip(parameters, grads, kinds, strict=True)
+        ]
+        kinds += [1, context.number]
+        like = parameters[0]
+        bucket = self._group.post([*values, torch.tensor(kinds, dtype=like.dtype).to(like.device)])
+        sparse = {k: grad for k, grad in enumerate(grads) if kinds[k] == SPARSE}
+        self._pending[task].append(_Pending(bucket, context.number, parameters, sparse))
 
     @torch.no_grad()
     def _finish(self, task: int) -> None:
@@ -158,10 +211,16 @@ class Reducer:
             self._group.end_pass()
         into: list[torch.Tensor] = []
         added: list[torch.Tensor] = []
-        for item, grads in zip(pending, sums, strict=True):
-            for parameter, on_host in zip(item.parameters, grads, strict=True):
+        for item, (*grads, told) in zip(pending, sums, strict=True):
+            kinds = _told(told, item.number)
+            for k, (parameter, on_host) in enumerate(zip(item.parameters, grads, strict=True)):
+                if kinds[k] < DENSE:
+                    continue
                 grad = on_host.to(parameter.device)
-                if parameter.grad is None:
+                if kinds[k] >= SPARSE:
+                    grad = self._sum_sparse(parameter, item.sparse.get(k))
+                    _add_to(parameter, grad)
+                elif parameter.grad is None:
                     parameter.grad = grad
                 else:
                     into.append(parameter.grad)
@@ -170,15 +229,15 @@ class Reducer:
             torch._foreach_add_(into, added)
         self._group.note_overhead(self._group.own_time() - began)
 
-    def _sum_sparse(self, grad: torch.Tensor) -> torch.Tensor:
+    def _sum_sparse(self, parameter: torch.Tensor, grad: torch.Tensor | None) -> torch.Tensor:
         """Sum sparse gradients by joining everybody's entries: the result stays sparse."""
-        entries = grad.coalesce()
+        entries = _no_entries(parameter) if grad is None else grad.coalesce()
         indices, values = entries.indices(), entries.values()
         count = torch.tensor([indices.shape[1]])
         counts = self._group.gather("sparse counts", [count], [[1] * self._group.workers], [0])[0]
         sizes = [int(c) for c in counts]
         joined = self._group.gather("sparse", [indices, values], [sizes, sizes], [1, 0])
-        return torch.sparse_coo_tensor(joined[0], joined[1], grad.shape, check_invariants=False)
+        return torch.sparse_coo_tensor(joined[0], joined[1], entries.shape, check_invariants=False)
 
 
 def stray_leaves(output: Any) -> list[torch.Tensor]:
@@ -205,13 +264,57 @@ def stray_leaves(output: Any) -> list[torch.Tensor]:
     return stray
 
 
-def _fate(parameter: torch.Tensor, node: Any, grad: torch.Tensor) -> str:
-    """How a parameter's gradient is to be summed: later, now, sparse, or never (not wanted)."""
+def _kind(grad: torch.Tensor | None) -> int:
+    return ABSENT if grad is None else SPARSE if grad.is_sparse else DENSE
+
+
+def _told(kinds: torch.Tensor, number: int) -> list[float]:
+    """What all workers told of a bucket's gradients, added up."""
+    *told, workers, numbers = kinds.abs().tolist()
+    if kinds.dtype in (torch.float32, torch.float64) and numbers != workers * number:
+        msg = (
+            "the workers go backward through different modules, or in another order: each takes "
+            "its own path by what is in its rows. Make the order of modules the same for all rows"
+        )
+        raise DivergenceError(msg)
+    return told
+
+
+def _may_be_sparse(module: nn.Module) -> set[int]:
+    """Identities of parameters that a module says have sparse gradients."""
+    return {
+        id(parameter)
+        for part in module.modules()
+        if getattr(part, "sparse", False) is True
+        for parameter in part._parameters.values()
+    }
+
+
+def _no_entries(parameter: torch.Tensor) -> torch.Tensor:
+    """The sparse gradient of an embedding of which nothing was looked up."""
+    indices = torch.zeros(1, 0, dtype=torch.int64, device=parameter.device)
+    values = parameter.detach().new_zeros(0, *parameter.shape[1:])
+    return torch.sparse_coo_tensor(indices, values, parameter.shape, is_coalesced=True)
+
+
+def _add_to(parameter: torch.Tensor, grad: torch.Tensor) -> None:
+    """Add a sparse gradient to what there is."""
+    parameter.grad = grad if parameter.grad is None else parameter.grad + grad
+
+
+def _fate(parameter: torch.Tensor, node: Any, *, sparse: bool) -> str:
+    """How a parameter's gradient is to be summed: later, now, or never (not wanted).
+
+    The answer must be the same on all workers, whether they have one or not.
+    """
     if torch.is_grad_enabled():  # create_graph: the sum itself must be differentiable
         return "now"
-    if grad.is_sparse:
-        return "sparse"
-    if not parameter.is_leaf or parameter._backward_hooks or parameter._post_accumulate_grad_hooks:
+    if (
+        sparse
+        or not parameter.is_leaf
+        or parameter._backward_hooks
+        or parameter._post_accumulate_grad_hooks
+    ):
         return "now"
     try:
         wanted = torch._C._will_engine_execute_node(node)
@@ -242,16 +345,24 @@ class _Enter(Function):
     """Parameters of one bucket -> their aliases."""
 
     @staticmethod
-    def forward(ctx: Any, reducer: Reducer, *parameters: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def forward(
+        ctx: Any,
+        reducer: Reducer,
+        number: int,
+        sparse: Sequence[bool],
+        _: torch.Tensor | None,  # the tie, which is there for its graph
+        *parameters: torch.Tensor,
+    ) -> tuple[torch.Tensor, ...]:
         """Alias each parameter: the same memory, our backward."""
         ctx.reducer, ctx.parameters = reducer, parameters
+        ctx.number, ctx.sparse = number, sparse
         ctx.set_materialize_grads(False)
         return tuple(p.detach() for p in parameters)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         """Sum over the workers."""
-        return None, *ctx.reducer.reduce(ctx, grads)
+        return None, None, None, None, *ctx.reducer.reduce(ctx, grads)
 
 
 # where the graph of a split call ends: behind these, gradients are summed or joined

@@ -55,9 +55,10 @@ def seams(calls: Calls, others: Sequence[Seam]) -> list[Seam]:
         return original(module, _backward(hook, calls), *args, **kwargs)
 
     def tensor_hook(original: Original, tensor: Any, hook: Any) -> Any:
-        """``Tensor.register_hook``, called by the module's own forward."""
+        """``Tensor.register_hook``, perhaps called by the module's own forward."""
         region = current()
-        return original(tensor, hook if region is None else _on_whole(hook, region))
+        ours = hook if region is None else _on_whole(hook, region)
+        return original(tensor, _of_gradients(ours) if tensor.is_leaf else ours)
 
     def checkpoint(original: Original, function: Any, *args: Any, **kwargs: Any) -> Any:
         """What is run again in backward must be run as the same kind of call."""
@@ -93,6 +94,19 @@ def seams(calls: Calls, others: Sequence[Seam]) -> list[Seam]:
         (torch.jit, "script", functools.partial(_scripted, others)),
         (torch, "compile", compiled),
     ]
+
+
+def _of_gradients(hook: Original) -> Original:
+    """A hook of a parameter, not called where backward comes by without a gradient.
+
+    It does for all parameters of a module that has been split: see [Note: ties] in `gradients`.
+    """
+
+    @functools.wraps(hook, updated=())
+    def answer(grad: torch.Tensor | None) -> Any:
+        return None if grad is None else hook(grad)
+
+    return answer
 
 
 def _scripted(seams: Sequence[Seam], original: Original, *args: Any, **kwargs: Any) -> Any:
@@ -210,7 +224,8 @@ def _again(function: Any, calls: Calls, region: Region | None) -> Any:
         if region is None or module is None or way is None:
             with inside():
                 return function(*args, **kwargs)
-        with aliased(module, calls.reducer), inside(), way.seams(), entered(region):
+        tables = aliased(module, calls.reducer, again=True)
+        with tables, inside(), way.seams(), entered(region):
             return function(*args, **kwargs)
 
     return answer

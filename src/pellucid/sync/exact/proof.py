@@ -32,6 +32,9 @@ class Proof:
         next_check: value of ``calls`` that makes it time for one.
         counts: whether calls themselves change the module's attributes.
         numbers: among the module's attributes, at the latest call.
+        alike: places of outputs that were found to be the same everywhere, and may be so by chance.
+        wanting: for each leaf of the outputs, whether it wants a gradient on any worker; empty
+            until that is known.
         restless: how often the script set which of them soon after a check.
     """
 
@@ -44,6 +47,8 @@ class Proof:
     next_check: int = 10
     counts: bool = False
     numbers: dict[str, int | float] = field(default_factory=dict)
+    alike: tuple[int, ...] = ()
+    wanting: list[bool] = field(default_factory=list)
     restless: Counter[str] = field(default_factory=Counter)
 
     def is_due(self, numbers: dict[str, int | float]) -> bool:

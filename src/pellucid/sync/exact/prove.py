@@ -38,13 +38,15 @@ from pellucid.sync.exact.ways import Call, Way, ways_to_split
 from pellucid.sync.shared import generators
 from pellucid.transport.shared_memory import Group
 
-__all__ = ["TOO_SMALL", "Prover"]
+__all__ = ["MIXES", "TOO_SMALL", "Prover", "agree", "numbers_of"]
 
 # a forward that takes less may cost more to split than it saves, and is timed
 SMALL_SECONDS: Final = 2e-3
 TIMED_RUNS: Final = 4
 # a worker that goes on alone has all the threads, and saves by them part of what splitting saves
 MARGIN: Final = 2
+MOST_COMPARED: Final = 1024  # numbers of an output that should be the same everywhere
+MIXES: Final = "its outputs mix rows of the batch"
 TOO_SMALL: Final = "it is too small: exchanging its results would take longer than computing them"
 
 
@@ -80,6 +82,7 @@ class Prover:
         self._agreed: weakref.WeakSet[nn.Module] = weakref.WeakSet()
         self._all_threads = all_threads
         self._small = False
+        self._other_output: Any = None  # of the latest trial with other weights
         self._saving = 0.0
 
     def prove(self, call: Call, before: Proof | None) -> Proof | None:
@@ -118,6 +121,7 @@ class Prover:
         if before:
             proof.calls = proof.checked = before.calls
             proof.numbers, proof.restless = before.numbers, before.restless
+            proof.wanting = before.wanting
         return proof
 
     def _search(self, call: Call, before: Proof | None, whole: _Trial, saved: Saved) -> Proof:
@@ -135,7 +139,8 @@ class Prover:
                 if not self._pays(call.module):
                     return Proof(None, why=TOO_SMALL)
                 if not before and (
-                    reason := self._try_gradients(call, way, rows, whole, outputs, saved)
+                    reason := self._try_others(call, way, rows, whole, outputs, saved)
+                    or self._try_gradients(call, way, rows, whole, outputs, saved)
                 ):
                     why = why or reason
                     continue
@@ -144,7 +149,14 @@ class Prover:
                 checks = before.next_check if before else 1
                 if not before or before.calls >= checks:
                     checks *= 2 if counts else 10
-                return Proof(way, outputs, guessed=bool(guessed), next_check=checks, counts=counts)
+                return Proof(
+                    way,
+                    outputs,
+                    guessed=bool(guessed),
+                    next_check=checks,
+                    counts=counts,
+                    alike=before.alike if before else self._by_chance(whole.output, outputs),
+                )
             why = why or reason
         # with fewer rows than workers, this time, there is nothing to explain
         return Proof(None, why="" if too_few and not before else why)
@@ -176,6 +188,58 @@ class Prover:
             why = f"on a slice of the batch it raises {type(error).__name__}: {_line(error)}"
             saved.restore()
         return (outputs, "") if self._all(outputs is not None) else (None, why)
+
+    def _try_others(
+        self,
+        call: Call,
+        way: Way,
+        rows: Rows,
+        tried: _Trial,
+        outputs: tuple[Joint, ...],
+        saved: Saved,
+    ) -> str:
+        """Try a way with other weights, too; a reason against it, "" if there is none.
+
+        Where a model begins with zeros, in its last layer perhaps, a mean over all rows is the same
+        as that over some. It is not for long.
+        """
+        self._other_output = None
+        leaves = leaves_of(tried.output)
+        if not any(
+            dim is None and numbers_of(leaf) is not None
+            for leaf, dim in zip(leaves, outputs, strict=True)
+        ):
+            return ""
+        with saved.other_weights() as others:
+            if others is None:
+                return ""
+            try:
+                whole = self._trial(others, call.whole)
+            except (DivergenceError, StoppedError):
+                raise
+            except Exception:  # they are no weights that it could have
+                others.restore()
+                return ""
+            found, why = self._try(call, way, rows, whole, others)
+            self._other_output = whole.output
+        return why if found is None else "" if found == outputs else MIXES
+
+    def _by_chance(self, output: Any, outputs: tuple[Joint, ...]) -> tuple[int, ...]:
+        """Places of numbers that may be the same everywhere by chance.
+
+        With other weights they were what they had been: how many answers are right, for one.
+        """
+        leaves = [numbers_of(leaf) for leaf in leaves_of(output)]
+        others = [numbers_of(leaf) for leaf in leaves_of(self._other_output)]
+        self._other_output = None
+        if len(others) != len(leaves):
+            others = leaves
+        trios = enumerate(zip(leaves, others, outputs, strict=True))
+        return tuple(
+            k
+            for k, (one, other, dim) in trios
+            if dim is None and one is not None and (other is None or torch.equal(one, other))
+        )
 
     def _try_gradients(
         self,
@@ -416,6 +480,26 @@ def _ways_of(call: Call, before: Proof | None) -> list[Way]:
     return [before.way] if before.way else []
 
 
+def numbers_of(leaf: Any) -> torch.Tensor | None:
+    """A number or a small tensor as one that can be compared; None of anything else."""
+    if isinstance(leaf, bool | int | float):
+        return torch.tensor([leaf], dtype=torch.float64)
+    if isinstance(leaf, torch.Tensor) and leaf.numel() <= MOST_COMPARED and not leaf.is_complex():
+        return leaf.detach().to("cpu", torch.float64).reshape(-1)
+    return None
+
+
+def agree(group: Group, mine: Sequence[torch.Tensor]) -> bool:
+    """Whether all workers have the same numbers, up to rounding. A collective operation."""
+    numbers = torch.cat([*mine, torch.empty(0, dtype=torch.float64)])
+    taken = group.swap("outputs that are alike", [numbers])
+    return all(
+        parts[0].numel() == numbers.nbytes
+        and torch.allclose(parts[0].view(torch.float64), numbers, 1e-4, 1e-9, equal_nan=True)
+        for parts in taken.values()
+    )
+
+
 def _compare(whole: _Trial, trial: _Trial, region: Region) -> tuple[Joint, ...]:
     """How the trial's outputs join into the whole's.
 
@@ -437,6 +521,9 @@ def _compare(whole: _Trial, trial: _Trial, region: Region) -> tuple[Joint, ...]:
         if a.shape != b.shape or not _close(a, b):
             msg = "its buffers take values that depend on the whole batch"
             raise _FailedError(msg)
+    if len(trial.attributes) != len(whole.attributes):
+        msg = "what it keeps in its attributes depends on the whole batch"
+        raise _FailedError(msg)
     for now, then in zip(trial.attributes, whole.attributes, strict=True):
         # a tensor kept aside would carry this worker's part of a gradient into the script
         kept = any(isinstance(x, torch.Tensor) for x in leaves_of(list(now.values())))
@@ -461,8 +548,7 @@ def _compare_leaf(mine: Any, whole: Any, region: Region) -> Joint:
     differing = [d for d in range(whole.ndim) if mine.shape[d] != whole.shape[d]]
     if not differing:
         if not _close(mine, whole):
-            msg = "its outputs mix rows of the batch"
-            raise _FailedError(msg)
+            raise _FailedError(MIXES)
         return None
     dim = differing[0]
     divides = whole.shape[dim] % region.rows.total == 0
@@ -470,8 +556,7 @@ def _compare_leaf(mine: Any, whole: Any, region: Region) -> Joint:
         msg = "the shape of its outputs does not follow the rows of its inputs"
         raise _FailedError(msg)
     if not _close(mine, region.own(whole, dim)):
-        msg = "its outputs mix rows of the batch"
-        raise _FailedError(msg)
+        raise _FailedError(MIXES)
     return dim
 
 

@@ -29,7 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -49,6 +49,7 @@ __all__ = [
     "Return",
     "SumOut",
     "SumShares",
+    "Tied",
     "current",
     "entered",
     "gathered",
@@ -68,12 +69,14 @@ class Region:
         rows: how the batch is divided.
         dim: dimension of the first batched input that is split.
         reduces: losses and full reductions inside mean those of the whole batch.
+        ties: what entered it and wants a gradient; see [Note: ties] in `gradients`.
     """
 
     group: Group
     rows: Rows
     dim: int = 0
     reduces: bool = False
+    ties: list[torch.Tensor] = field(default_factory=list, compare=False)
 
     def batch_dim(self, shape: tuple[int, ...]) -> int | None:
         """Which dimension of a local tensor of this shape counts rows (or a multiple), if any.
@@ -281,17 +284,39 @@ class Joined(Function):
     """
 
     @staticmethod
-    def forward(  # the part is there for its graph
-        ctx: Any, group: Group, rows: Rows, dim: int, whole: list[torch.Tensor], _: torch.Tensor
+    def forward(  # the part and the ties are there for their graphs
+        ctx: Any,
+        group: Group,
+        rows: Rows,
+        dim: int,
+        whole: list[torch.Tensor],
+        _: torch.Tensor,
+        *ties: torch.Tensor,
     ) -> torch.Tensor:
         """Hand out the whole, the only one in its list."""
-        ctx.group, ctx.rows, ctx.dim = group, rows, dim
+        ctx.group, ctx.rows, ctx.dim, ctx.ties = group, rows, dim, len(ties)
         return whole.pop()
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         """Take own rows of the gradient."""
-        return None, None, None, None, _own_rows(ctx, ctx.dim, grads[0])
+        mine = _own_rows(ctx, ctx.dim, grads[0])
+        return None, None, None, None, mine, *[None] * ctx.ties
+
+
+class Tied(Function):
+    """Rows -> the same rows, behind a view."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: torch.Tensor, *ties: torch.Tensor) -> torch.Tensor:
+        """Hand them out as they are."""
+        ctx.ties = len(ties)
+        return _owning(rows.detach())
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        """Their gradient is theirs."""
+        return grads[0], *[None] * ctx.ties
 
 
 class SumOut(Function):
@@ -314,9 +339,9 @@ class LeaveShare(Function):
     """Replicated -> whole."""
 
     @staticmethod
-    def forward(ctx: Any, group: Group, value: torch.Tensor) -> torch.Tensor:
+    def forward(ctx: Any, group: Group, value: torch.Tensor, *ties: torch.Tensor) -> torch.Tensor:
         """Hand the value out as it is."""
-        ctx.group, ctx.workers = group, len(group.living)
+        ctx.group, ctx.workers, ctx.ties = group, len(group.living), len(ties)
         return _owning(value.detach())
 
     @staticmethod
@@ -325,7 +350,7 @@ class LeaveShare(Function):
         grad = grads[0]
         if _wants_graph(grad):
             grad = Replicate.apply(ctx.group, grad)
-        return None, grad / ctx.workers
+        return None, grad / ctx.workers, *[None] * ctx.ties
 
 
 class SumShares(Function):

@@ -11,34 +11,48 @@ from typing import Any, Final
 import torch
 from torch import nn
 from torch.nn.modules import module as of_all
+from torch.nn.utils import parametrize
 
+from pellucid.sync.exact.belongings import Belongings
 from pellucid.sync.exact.tree import leaves_of
 from pellucid.sync.shared import generators
 
-__all__ = ["Saved", "is_torchs"]
+__all__ = ["Saved", "computed_by_torch", "is_torchs"]
 
 # parameters are put back after a trial that changed them, if they are not larger than this
 SAVED_BYTES: Final = 2 << 30
 
 
 class Saved:
-    """What a run of a module may change, to be put back."""
+    """What a run of a module may change, to be put back.
 
-    def __init__(self, module: nn.Module) -> None:
+    Args:
+        module: the module.
+        weights: whether that may be its parameters, too.
+    """
+
+    def __init__(self, module: nn.Module, *, weights: bool = True) -> None:
+        self._module = module
         self._modules = list(module.modules())
         self._held = generators.held_by_modules(self._modules)
         self._states = self.states()
-        # what a module is made of: some are built by their first forward
-        self._parts = [
-            (part, set(part))
+        # what a module is made of: some are built by their first forward, some are replaced
+        self._parts: list[tuple[dict[str, Any], dict[str, Any]]] = [
+            (part, dict(part))
             for m in self._modules
             for part in (m._modules, m._parameters, m._buffers)
         ]
+        self._cached = dict(parametrize._cache)  # of `parametrize.cached()`
         self._buffers = [
             (m._buffers, {k: (b, None if b is None else b.clone()) for k, b in m._buffers.items()})
             for m in self._modules
         ]
         self._attributes = [(vars(m), _plain(m)) for m in self._modules]
+        self._belongings = Belongings(
+            (name, vars(m)[name])
+            for m, (_, plain) in zip(self._modules, self._attributes, strict=True)
+            for name in plain
+        )
         # a cache of keys and values, for one: no buffer, and written to
         self._kept = [
             _Contents(x, _version(x), x.detach().clone())
@@ -46,7 +60,7 @@ class Saved:
             for x in leaves_of(list(plain.values()))
             if isinstance(x, torch.Tensor)
         ]
-        parameters = list(module.parameters())
+        parameters = list(module.parameters()) if weights else []
         small = sum(p.nbytes for p in parameters) < SAVED_BYTES
         self._parameters = [
             _Contents(p, _version(p), p.detach().clone() if small else None) for p in parameters
@@ -62,6 +76,12 @@ class Saved:
             return "it decides by random numbers of Python or numpy, the same for all rows"
         if any(parameter.is_changed() for parameter in self._parameters):
             return "it changes its parameters in forward"
+        if any(
+            isinstance(value, nn.Parameter) and part.get(name) is not value
+            for part, before in self._parts
+            for name, value in before.items()
+        ):
+            return "it replaces its parameters in forward"
         if any(kept.is_changed() for kept in self._kept):
             return "it writes into tensors that it keeps in its attributes"
         return ""
@@ -71,19 +91,20 @@ class Saved:
         return [b.clone() for owner, _ in self._buffers for b in owner.values() if b is not None]
 
     def attributes(self) -> list[dict[str, Any]]:
-        """The modules' own attributes that are not now as they were."""
+        """The modules' own attributes, and what they hold, that are not now as they were."""
         changed = []
         for module, (_, before) in zip(self._modules, self._attributes, strict=True):
             plain = _plain(module)
             changed.append(
                 {k: v for k, v in plain.items() if not _is_same(v, before.get(k, _ABSENT))}
             )
-        return changed
+        return changed + self._belongings.changes()
 
     def restore(self) -> None:
         """Put everything back."""
         generators.restore(self._states, self._held)
-        self._take_off_parts()
+        self._put_parts_back()
+        self._belongings.restore()
         for owner, saved in self._buffers:
             for name, (buffer, value) in saved.items():
                 if buffer is not None:
@@ -99,11 +120,33 @@ class Saved:
                     # the copy was taken to compare with; hand out another, so that it stays
                     now[name] = copy.copy(value) if type(value) in (list, dict, set) else value
 
-    def _take_off_parts(self) -> None:
-        """Undo what the run built: the real call is to build it."""
-        for part, names in self._parts:
-            for name in part.keys() - names:
-                del part[name]
+    def _put_parts_back(self) -> None:
+        """Undo what the run built or replaced: the real call is to do it."""
+        for part, before in self._parts:
+            if part.keys() != before.keys() or any(part[k] is not v for k, v in before.items()):
+                part.clear()
+                part.update(before)
+        parametrize._cache.clear()
+        parametrize._cache.update(self._cached)
+
+    @contextlib.contextmanager
+    def other_weights(self) -> Iterator[Saved | None]:
+        """While the body runs, parameters are a little off, alike on all workers.
+
+        Yields:
+            What to put back in it; None where there is too much to change.
+        """
+        if any(contents.value is None for contents in self._parameters):
+            yield None
+            return
+        draw = torch.Generator().manual_seed(0)  # not the script's
+        try:
+            with torch.no_grad():
+                for contents in self._parameters:
+                    contents.shake(draw)
+            yield Saved(self._module)
+        finally:
+            self.restore()
 
     @contextlib.contextmanager
     def without_hooks(self) -> Iterator[None]:
@@ -143,6 +186,14 @@ class _Contents:
         """Whether it was written to."""
         return _version(self.tensor) != self.version
 
+    def shake(self, draw: torch.Generator) -> None:
+        """Add a little to numbers, also to zeros."""
+        tensor = self.tensor.detach()
+        if tensor.is_floating_point() and tensor.layout is torch.strided and tensor.numel():
+            size = 0.1 * float(tensor.float().abs().mean()) or 0.3
+            noise = torch.randn(tensor.shape, generator=draw).to(tensor.device, tensor.dtype)
+            tensor.add_(noise, alpha=size)
+
     def put_back(self) -> None:
         """Write what stood there, if anything else was written."""
         if self.is_changed() and self.value is not None:
@@ -172,17 +223,22 @@ _NOT_PLAIN = {
 }
 
 
+def computed_by_torch(module: nn.Module) -> set[str]:
+    """Names of attributes that torch's own hooks compute for every call.
+
+    They are those of `torch.nn.utils.weight_norm`, `spectral_norm` and of pruning.
+    """
+    hooks = [hook for hook in module._forward_pre_hooks.values() if is_torchs(hook)]
+    names = [getattr(hook, "name", getattr(hook, "_tensor_name", None)) for hook in hooks]
+    return {name for name in names if name is not None}
+
+
 def _plain(module: nn.Module) -> dict[str, Any]:
     """A module's own attributes, containers copied.
 
-    Left out is what torch keeps there itself, and what its hooks compute anew for every call
-    (`torch.nn.utils.weight_norm` and its kin).
+    Left out is what torch keeps there itself, and what its hooks compute anew for every call.
     """
-    computed = {
-        getattr(hook, "name", None)
-        for hook in module._forward_pre_hooks.values()
-        if is_torchs(hook)
-    }
+    computed = computed_by_torch(module)
     return {
         k: copy.copy(v) if type(v) in (list, dict, set) else v
         for k, v in vars(module).items()

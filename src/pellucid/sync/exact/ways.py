@@ -144,18 +144,27 @@ def enter(region: Region, way: Way, inputs: Any) -> Any:
         dim = next(dims)
         if isinstance(leaf, BatchView):
             if dim == 0 and leaf.whole is None:
-                return leaf.local
+                return _tied(region, leaf.local)
             leaf = leaf.make_whole()
         if not isinstance(leaf, torch.Tensor):
             return leaf
         differentiable = leaf.requires_grad and torch.is_grad_enabled()
         if dim is None:
-            return Replicate.apply(region.group, leaf) if differentiable else leaf
+            if not differentiable:
+                return leaf
+            return _tied(region, Replicate.apply(region.group, leaf))
         if differentiable:
-            return Narrow.apply(region.group, region.rows, dim, leaf)
+            return _tied(region, Narrow.apply(region.group, region.rows, dim, leaf))
         return region.own(leaf, dim)
 
     return map_leaves(take, inputs)
+
+
+def _tied(region: Region, entered: Any) -> Any:
+    """What has entered, noted as a tie if backward may go through it."""
+    if entered.requires_grad and torch.is_grad_enabled():
+        region.ties.append(entered)
+    return entered
 
 
 def _shape(leaf: Any) -> tuple[int, ...] | None:

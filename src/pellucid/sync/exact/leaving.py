@@ -1,0 +1,142 @@
+"""The outputs of a split call on their way out: rows joined or behind a view, the rest as it is."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import torch
+from torch import nn
+
+from pellucid.errors import UnsupportedError
+from pellucid.sync.exact.proof import COUNT, Joint, Proof
+from pellucid.sync.exact.region import (
+    Joined,
+    LeaveShare,
+    Region,
+    Tied,
+    gathered,
+    named_after,
+)
+from pellucid.sync.exact.rows import Rows
+from pellucid.sync.exact.saved import computed_by_torch
+from pellucid.sync.exact.tree import leaves_of, map_leaves
+from pellucid.sync.exact.view import BatchView
+
+__all__ = ["leave"]
+
+# outputs smaller than this are made whole at once: losses and metrics will ask for them anyway
+LARGE_BYTES: Final = 512 << 10
+
+
+def leave(region: Region, output: Any, proof: Proof, module: nn.Module) -> Any:
+    """Outputs for the script.
+
+    Args:
+        region: the call.
+        output: what the module returned for our rows.
+        proof: how its leaves join.
+        module: what was called.
+
+    Raises:
+        UnsupportedError: there are more leaves than in the proof, or less.
+    """
+    leaves = leaves_of(output)
+    if len(leaves) != len(proof.outputs):
+        msg = (
+            f"{type(module).__name__} returned {len(leaves)} values where it returned "
+            f"{len(proof.outputs)} before with inputs of the same kind: exact mode cannot tell "
+            f"how to join them. Return the same structure for inputs of the same kind"
+        )
+        raise UnsupportedError(msg)
+    if torch.is_grad_enabled():
+        leaves = _wanting(region, leaves, proof)
+        _hand_out_computed(region, module)
+    left = {
+        k: _left(region, leaf, dim)
+        for k, (leaf, dim) in enumerate(zip(leaves, proof.outputs, strict=True))
+        if not _is_small(region, leaf, dim)
+    }
+    small = [k for k in range(len(leaves)) if k not in left]
+    if small:
+        dims: Any = [proof.outputs[k] for k in small]
+        parts = [leaves[k] for k in small]
+        kind = f"outputs of {type(module).__name__}"
+        wholes = gathered(region.group, region.rows, dims, kind, parts)
+        for k, dim, whole, part in zip(small, dims, wholes, parts, strict=True):
+            left[k] = _joined(region, dim, whole, part)
+    order = iter(range(len(leaves)))
+    return map_leaves(lambda _: left[next(order)], output)
+
+
+def _wanting(region: Region, leaves: list[Any], proof: Proof) -> list[Any]:
+    """Outputs that want gradients on all workers alike, whatever is in their rows."""
+    mine = [isinstance(leaf, torch.Tensor) and leaf.requires_grad for leaf in leaves]
+    if len(proof.wanting) != len(mine):
+        wants = region.group.all_reduce("outputs that want gradients", torch.tensor(mine).int())
+        proof.wanting = [bool(count) for count in wants.tolist()]
+    if mine == proof.wanting:
+        return leaves
+    proof.wanting = [a or b for a, b in zip(mine, proof.wanting, strict=True)]
+    return [
+        Tied.apply(leaf, *region.ties) if wants and not wanted else leaf
+        for leaf, wants, wanted in zip(leaves, proof.wanting, mine, strict=True)
+    ]
+
+
+def _hand_out_computed(region: Region, module: nn.Module) -> None:
+    """What torch's own hooks computed of parameters: the script may make a penalty of it."""
+    for part in module.modules():
+        if not part._forward_pre_hooks:
+            continue
+        for name in computed_by_torch(part):
+            value = vars(part).get(name)
+            if isinstance(value, torch.Tensor) and value.grad_fn is not None:
+                vars(part)[name] = _left(region, value, None)
+
+
+def _is_small(region: Region, leaf: Any, dim: Joint) -> bool:
+    """Whether an output's rows are to be joined at once; the same answer on all workers."""
+    if not isinstance(leaf, torch.Tensor) or not isinstance(dim, int):
+        return False
+    return not _is_large(leaf, dim, region.rows)
+
+
+def _left(region: Region, leaf: Any, dim: Joint) -> Any:
+    """An output of which no rows are joined."""
+    if dim == COUNT:
+        return region.rows.total
+    if not isinstance(leaf, torch.Tensor):
+        return leaf
+    crossing: Any
+    if dim is None:
+        if not _has_graph(leaf):
+            return leaf
+        crossing = named_after(LeaveShare, leaf)
+        return crossing.apply(region.group, leaf, *region.ties)
+    if _has_graph(leaf) and region.ties:
+        crossing = named_after(Tied, leaf)
+        return BatchView(region.group, region.rows, crossing.apply(leaf, *region.ties))
+    return BatchView(region.group, region.rows, leaf)
+
+
+def _joined(region: Region, dim: int, whole: torch.Tensor, part: torch.Tensor) -> torch.Tensor:
+    """An output, gathered, with the graph of our rows of it."""
+    if not _has_graph(part):
+        return whole
+    crossing: Any = named_after(Joined, part)
+    joined: torch.Tensor = crossing.apply(
+        region.group, region.rows, dim, [whole], part, *region.ties
+    )
+    return joined
+
+
+def _has_graph(leaf: torch.Tensor) -> bool:
+    return leaf.requires_grad and torch.is_grad_enabled()
+
+
+def _is_large(leaf: torch.Tensor, dim: int, rows: Rows) -> bool:
+    """Whether an output stays split."""
+    if dim != 0 or leaf.shape[0] != rows.local:
+        return False
+    per_row = leaf.numel() // rows.local * leaf.element_size()
+    return per_row * rows.total >= LARGE_BYTES
