@@ -94,7 +94,7 @@ def test_only_as_many_processes_are_started_as_the_loader_has(kind: str) -> None
         assert counts == (1, 1, 0)
     said = [] if kind == "stream" else [
         "the loader processes of Noise (2 in all) are dealt out over the workers: "
-        "its samples draw random numbers"
+        "its samples draw random numbers or count"
     ]  # fmt: skip
     assert results[0][2] == said
 

@@ -265,6 +265,11 @@ LIBRARIES = """
     np.save("twice.npy", np.load("array.npy") * 2)
     np.savez("many.npz", a=np.ones(3))
     np.arange(4.0).tofile("raw")
+    np.savetxt("text", np.arange(3.0), fmt="%.2f")
+    np.savetxt("text.gz", np.loadtxt("text") * 2)
+    print(np.loadtxt("text.gz"), np.genfromtxt("text"), open("text").read())
+    os.remove("text")
+    os.remove("text.gz")
     print(np.load("twice.npy"), np.load("many.npz")["a"], np.fromfile("raw"))
     mapped = np.memmap("mapped", dtype="f4", mode="w+", shape=(4,))
     mapped[:] = 3

@@ -67,3 +67,12 @@ for kind in (Quiet, Prints, Tallies, Augments):
             print(kind.__name__, epoch, f"{loss.item():.9f}")
         if isinstance(dataset, Tallies):
             print(sorted(dataset.labels.items()), dataset.order, len(dataset.seen))
+
+
+def collate(samples):
+    print("collating", len(samples))
+    return torch.stack(samples)
+
+
+for rows in DataLoader(torch.arange(48.0).view(12, 4), batch_size=5, collate_fn=collate):
+    print(rows.shape, f"{nn.Linear(4, 1)(rows).sum().item():.9f}")

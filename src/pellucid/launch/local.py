@@ -471,4 +471,5 @@ def _reading(row: Sequence[int]) -> Reading:
         train_ns=row[Field.TRAIN_NS],
         sent_bytes=row[Field.BYTES],
         peak_rss=row[Field.PEAK_RSS],
+        posted=row[Field.POSTED],
     )

@@ -35,6 +35,7 @@ class Reading:
         train_ns: from the first step to the latest.
         sent_bytes: payload put into exchanges.
         peak_rss: most memory it ever had, in bytes.
+        posted: buckets of gradients that it shared.
     """
 
     steps: int = 0
@@ -45,6 +46,7 @@ class Reading:
     train_ns: int = 0
     sent_bytes: int = 0
     peak_rss: int = 0
+    posted: int = 0
 
     @property
     def compute_ns(self) -> int:
@@ -143,7 +145,8 @@ class Meters:
         line = f"{total.steps:,} steps, {total.samples:,} samples in {total.train_ns / 1e9:,.1f} s"
         if reading.train_ns:
             line += f": {reading.samples / reading.train_ns * 1e9:,.0f} samples/s"
-        if len(self.latest) > 1:
+        # where nothing was divided there is nothing to estimate
+        if len(self.latest) > 1 and 2 * reading.posted >= reading.steps:
             line += (
                 f"; {exchange_share(reading):.0%} of the time in exchange; "
                 f"about {speed_up(trained):.1f} times one worker (an estimate)"

@@ -48,6 +48,7 @@ def put_in_place(patches: Patches, seams: Seams) -> None:
     for module, name in KEEPERS:
         if getattr(sys.modules.get(module), name, None) is disk.open:
             patches.replace(sys.modules[module], name, opener)
+    _patch_numpy(patches, opener)
     replaced = {}
     for name, seam in seams.functions().items():
         function = _as_function(seam, getattr(os, name), "os")
@@ -62,6 +63,14 @@ def put_in_place(patches: Patches, seams: Seams) -> None:
     for name in ("lstat", "scandir"):
         if globber is not None and getattr(os, name) is not getattr(globber, name):
             patches.replace(globber, name, staticmethod(getattr(os, name)))
+
+
+def _patch_numpy(patches: Patches, opener: Function) -> None:
+    """`numpy.savetxt` and its kin look up ``open`` in a table of numpy's."""
+    openers = getattr(sys.modules.get("numpy.lib._datasource"), "_file_openers", None)
+    if openers is not None:
+        openers.keys()  # it is filled at its first use
+        patches.replace(openers, "_file_openers", {**openers._file_openers, None: opener})
 
 
 def _patch_closer(patches: Patches, replaced: dict[Any, Function]) -> None:

@@ -27,9 +27,11 @@ from pellucid.sync.exact.proof import Proof
 from pellucid.sync.exact.prove import MIXES, TOO_SMALL, Prover, agree, numbers_of
 from pellucid.sync.exact.race import Race
 from pellucid.sync.exact.region import Region, inside, is_inside
+from pellucid.sync.exact.replicas import Order
 from pellucid.sync.exact.rows import Rows
 from pellucid.sync.exact.saved import Saved
 from pellucid.sync.exact.tree import leaves_of
+from pellucid.sync.exact.view import make_whole_within
 from pellucid.sync.exact.ways import Call, Way
 from pellucid.sync.shared.script_thread import in_script_thread
 from pellucid.transport.shared_memory import Group
@@ -69,6 +71,10 @@ class Calls:
         self._proofs: weakref.WeakKeyDictionary[nn.Module, dict[Any, Proof]] = (
             weakref.WeakKeyDictionary()
         )
+        # of submodules: where they stand
+        self._switches: weakref.WeakKeyDictionary[nn.Module, list[tuple[dict[str, Any], str]]] = (
+            weakref.WeakKeyDictionary()
+        )
         self._in_script = 0  # nanoseconds of the call that is being run
         self.rows = 0  # that entered training calls since the last step, for the meters
         self.alone = False  # nothing is ever split from now on
@@ -79,6 +85,11 @@ class Calls:
         self.latest_region: Region | None = None
         self._latest_module: weakref.ref[nn.Module] | None = None
         self.latest_way: Way | None = None
+
+    @property
+    def order(self) -> Order:
+        """Numbers of all parameters of modules, the same on all workers."""
+        return self._prover.order
 
     @property
     def latest_module(self) -> nn.Module | None:
@@ -157,31 +168,46 @@ class Calls:
         # a slice of one row tells less about how it lies in memory: it is proven by itself
         few = size[0] if size[0] < 2 * len(self._group.living) else 0
         casts = (torch.is_autocast_enabled("cpu"), torch.is_autocast_enabled("cuda"))
-        kind = (_modes(module), torch.is_grad_enabled(), casts, few, call.kind())
+        kind = (self._modes(module), torch.is_grad_enabled(), casts, few, call.kind())
         proof = proofs.get((kind, size)) or proofs.get((kind, None))
         if proof is None or proof.is_due(_numbers(module)):
+            self._switches.pop(module, None)  # they may be more by now
             fresh = self._prover.prove(call, proof)
             if fresh is None:
                 return Proof(None)  # not provable on this call: run it whole, try on the next
             if fresh.way is None and fresh.why:
-                self._explain_whole(module, fresh)
+                self._explain_whole(module, fresh, 0 if proof is None else proof.since_check)
             proof = fresh
             # what rests on sizes is for this size: others will be proven by themselves
             proofs[kind, size if proof.guessed else None] = proof
         proof.calls += 1
         return proof
 
-    def _explain_whole(self, module: nn.Module, proof: Proof) -> None:
-        """Say why a module is run whole."""
+    def _modes(self, module: nn.Module) -> tuple[Any, ...]:
+        """Switches by which scripts have a module do, or return, something else."""
+        own = [v for v in vars(module).values() if type(v) is bool or type(v) is str]
+        switches = self._switches.get(module)
+        if switches is None:
+            switches = self._switches[module] = _switches(module)
+        return (*own, *[attributes.get(name) for attributes, name in switches])
+
+    def _explain_whole(self, module: nn.Module, proof: Proof, in_doubt: int = 0) -> None:
+        """Say why a module is run whole.
+
+        Args:
+            module: the module.
+            proof: why.
+            in_doubt: calls that were split and perhaps should not have been.
+        """
         name = type(module).__name__
-        if proof.calls > 1:
+        if proof.why == TOO_SMALL:
+            text = f"every worker runs {name} whole: {TOO_SMALL} (--split always splits it)"
+        elif in_doubt:
             text = (
                 f"{name} was split until now, but a repeated check found that its slices no longer "
                 f"add up to the whole ({proof.why}); from now on every worker runs it whole. Steps "
-                f"since the last check, {proof.calls - proof.checked} calls ago, may be inexact"
+                f"since the last check, {in_doubt} calls ago, may be inexact"
             )
-        elif proof.why == TOO_SMALL:
-            text = f"every worker runs {name} whole: {TOO_SMALL} (--split always splits it)"
         else:
             text = (
                 f"every worker runs {name} whole, so it is no faster than alone: {proof.why}. A "
@@ -192,6 +218,7 @@ class Calls:
     def _run_whole(self, call: Call) -> Any:
         """Run a call on whole values, the same on every worker."""
         self.latest_region = None
+        make_whole_within(call.inputs)  # forward may add to a list: to the script's own
         with inside():
             return self._timed(call.whole)
 
@@ -246,9 +273,19 @@ def _looked_on_by() -> str:
     return "a TorchDispatchMode" if torch._C._len_torch_dispatch_stack() else ""
 
 
-def _modes(module: nn.Module) -> tuple[bool | str, ...]:
-    """Switches by which scripts have a module do, or return, something else."""
-    return tuple(v for v in vars(module).values() if type(v) is bool or type(v) is str)
+def _switches(module: nn.Module) -> list[tuple[dict[str, Any], str]]:
+    """Attributes of submodules that are true or false, and where they stand.
+
+    Of torch's own modules only whether they are training: the rest of them is not switched.
+    """
+    found = []
+    for inner in module.modules():
+        if inner is not module:
+            attributes = vars(inner)
+            own = not type(inner).__module__.startswith("torch.")
+            names = [k for k, v in attributes.items() if type(v) is bool] if own else ["training"]
+            found += [(attributes, name) for name in names]
+    return found
 
 
 def _numbers(module: nn.Module) -> dict[str, int | float]:

@@ -125,7 +125,7 @@ class Reducer:
             entered = _Enter.apply(*enter, *(parameters[k] for k in bucket))
             entered[0].grad_fn._set_sequence_nr(FIRST)
             for k, alias in zip(bucket, entered, strict=True):
-                aliases[k] = alias
+                aliases[k] = _looks_like(parameters[k], alias)
             tie = None if again else entered[0]
         made = Aliases(parameters, aliases, tie)
         if all(type(p) is nn.Parameter and p.layout is torch.strided for p in parameters):
@@ -262,6 +262,14 @@ def stray_leaves(output: Any) -> list[torch.Tensor]:
             stray.append(node.variable)
         queue += [following for following, _ in node.next_functions if following is not None]
     return stray
+
+
+def _looks_like(parameter: torch.Tensor, alias: torch.Tensor) -> torch.Tensor:
+    """The alias, which forward is to take for the parameter: with what scripts attach to those."""
+    if type(parameter) is nn.Parameter:
+        alias.__class__ = nn.Parameter  # as lazy modules do it
+        alias.__dict__ = parameter.__dict__
+    return alias
 
 
 def _kind(grad: torch.Tensor | None) -> int:

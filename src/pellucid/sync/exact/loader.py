@@ -20,8 +20,10 @@ loader has no processes, or its batches cannot be sent from one process to anoth
 from __future__ import annotations
 
 import collections
+import contextlib
 import copy
 import functools
+import io
 import operator
 import weakref
 import zlib
@@ -276,7 +278,7 @@ class Loaders:
         self._mode.start()
         sliceable = _batches_by_index(loader) and whose not in self._unsliceable
         if sliceable and not self._collates_by_row(whose):
-            self.give_up(loader, whose, "its collate function does not work row by row")
+            self.give_up(loader, whose, "its collate function does not work row by row, or prints")
             sliceable = False
         if not sliceable and whose not in self._dealt and not self._can_deal(loader, whose):
             return original(loader)
@@ -506,7 +508,7 @@ class _SlicedPass(Pass):
         if flags & _FAILED:
             why = "loading raised an exception"
         elif flags & _RANDOM:
-            why = "its samples draw random numbers"
+            why = "its samples draw random numbers or count"
         elif flags & _DOES:
             why = "it prints or keeps a record as it gives samples"
         else:
@@ -550,10 +552,13 @@ def _prove_collate(loader: Any, workers: int) -> bool:
         # spread over the dataset: neighbours may be alike, which would prove too much
         size = min(getattr(loader, "batch_size", None) or 16, len(loader.dataset))
         stride = max(len(loader.dataset) // size, 1)
-        samples = dataset.fetch([k * stride for k in range(size)])
-        whole = loader.collate_fn(samples)
-        drew = not generators.same(before, generators.states(held))
-        return not drew and _joins(loader.collate_fn, samples, whole, workers)
+        with contextlib.redirect_stdout(io.StringIO()) as out:
+            samples = dataset.fetch([k * stride for k in range(size)])
+            printed = out.tell()
+            whole = loader.collate_fn(samples)
+            drew = not generators.same(before, generators.states(held))
+            joins = not drew and _joins(loader.collate_fn, samples, whole, workers)
+            return joins and out.tell() == printed
     except Exception:
         return False
     finally:

@@ -124,7 +124,7 @@ class ExactMode:
         self._steps += 1
         if self._started and not self.calls.alone:
             if self._steps % replicas.EVERY_STEPS == 0:
-                replicas.compare(self.group, optimizer)
+                replicas.compare(self.group, optimizer, self.calls.order)
             if self._may_stand_down and self._steps >= alone.AFTER_STEPS:
                 self._reconsider()
 

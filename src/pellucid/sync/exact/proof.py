@@ -51,6 +51,11 @@ class Proof:
     wanting: list[bool] = field(default_factory=list)
     restless: Counter[str] = field(default_factory=Counter)
 
+    @property
+    def since_check(self) -> int:
+        """Calls since the latest check."""
+        return self.calls - self.checked
+
     def is_due(self, numbers: dict[str, int | float]) -> bool:
         """Whether it is time to check again.
 
@@ -63,7 +68,7 @@ class Proof:
         if numbers != self.numbers:
             turned = [name for name in numbers if numbers[name] != self.numbers.get(name)]
             believed = any(self.restless[name] < MOST_RESTLESS for name in turned)
-            if self.calls - self.checked < SOON:
+            if self.since_check < SOON:
                 self.restless.update(turned)
             self.numbers = numbers
             if self.calls and believed and self.way is not None and not self.counts:

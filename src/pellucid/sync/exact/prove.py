@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import math
 import statistics
 import time
@@ -27,6 +28,7 @@ from torch import nn
 
 from pellucid.errors import DivergenceError, StoppedError
 from pellucid.sync.exact import prove_gradients, replicas
+from pellucid.sync.exact.belongings import Belongings
 from pellucid.sync.exact.proof import COUNT, Joint, Proof
 from pellucid.sync.exact.race import BACKWARD, COST_SECONDS, GRADIENT_SECONDS, Race
 from pellucid.sync.exact.region import Region, entered, guesses, inside
@@ -80,6 +82,8 @@ class Prover:
         self._group = group
         self._always_split = always_split
         self._agreed: weakref.WeakSet[nn.Module] = weakref.WeakSet()
+        self._numbers = itertools.count()
+        self.order = replicas.Order()  # of all parameters of modules
         self._all_threads = all_threads
         self._small = False
         self._other_output: Any = None  # of the latest trial with other weights
@@ -105,14 +109,18 @@ class Prover:
         saved = Saved(module)
         call = call.on_copies()
         versions = call.versions()
+        given = Belongings([("inputs", call.inputs)])
         try:
             whole = self._trial(saved, call.whole)
         except (DivergenceError, StoppedError):
             raise
         except Exception:  # the script's own error: the real call will raise it
             saved.restore()
+            given.restore()
             return None
-        if call.versions() != versions:
+        changes = given.changes()
+        given.restore()
+        if changes or call.versions() != versions:
             return Proof(None, why="it changes its inputs in place")
         if whole.decides:
             return Proof(None, why=whole.decides)
@@ -131,7 +139,7 @@ class Prover:
         for way in _ways_of(call, before):
             rows = call.division(way, self._group)
             if rows is None:
-                too_few = True
+                too_few = too_few or not why  # of the likeliest way
                 continue
             with guesses() as guessed:
                 outputs, reason = self._try(call, way, rows, whole, saved)
@@ -441,6 +449,8 @@ class Prover:
             self._agreed.add(module)
             values = (*module.parameters(), *module.buffers())
             replicas.adopt(self._group, [value for value in values if value.numel()])
+            for parameter in module.parameters():
+                self.order.setdefault(parameter, next(self._numbers))
 
 
 @contextlib.contextmanager

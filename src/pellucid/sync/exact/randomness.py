@@ -8,6 +8,7 @@ are not ours is the price; it is paid in the cheapest part of the work.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -77,9 +78,11 @@ def _widen(region: Region, local: torch.Tensor, dim: int) -> torch.Tensor:
 
 
 def _dropout_like(
-    original: Original, input: Any, p: float = 0.5, training: bool = True, inplace: bool = False
+    original: Original, input: Any, p: float = 0.5, training: Any = None, inplace: bool = False
 ) -> Any:
     """Dropouts of channels and of alpha type: rare enough to take the general way."""
+    if training is None:  # not all of them train by default
+        training = inspect.signature(original).parameters["training"].default
     if current() is None or not training:
         return original(input, p, training, inplace)
     return _widened(lambda whole: original(whole, p, training, False), input)
@@ -172,7 +175,8 @@ def _attention(  # noqa: PLR0913, PLR0917 - torch's own signature
     elif attn_mask is not None:
         masked = attn_mask.dtype == torch.bool
         scores = scores.masked_fill(~attn_mask, float("-inf")) if masked else scores + attn_mask
-    return F.dropout(scores.softmax(-1), dropout_p) @ value
+    # as torch has it: a row that may look at nothing gets zeros
+    return F.dropout(torch._safe_softmax(scores, -1), dropout_p) @ value
 
 
 def _recurrent(original: Original, input: Any, hidden: Any, weights: Any, *rest: Any) -> Any:

@@ -13,13 +13,18 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import torch
+from torch.utils.weak import WeakIdKeyDictionary
 
 from pellucid.errors import DivergenceError
 from pellucid.transport.shared_memory import Group
 
-__all__ = ["EVERY_STEPS", "adopt", "compare"]
+__all__ = ["EVERY_STEPS", "Order", "adopt", "compare"]
+
+# numbers of parameters, the same for the same parameter on all workers
+Order = WeakIdKeyDictionary
 
 EVERY_STEPS: Final = 64
+UNKNOWN: Final = 1 << 60  # place of a parameter of no module
 # relative; rounding stays far below, different values soon far above
 TOLERANCE: Final = 1e-3
 
@@ -37,20 +42,27 @@ def adopt(group: Group, values: Sequence[torch.Tensor]) -> None:
             value.copy_(group.broadcast("parameters", value.detach(), group.living[0]))
 
 
-def compare(group: Group, optimizer: Any) -> None:
+def compare(group: Group, optimizer: Any, order: Order) -> None:
     """Look after the weights of an optimizer that has just stepped.
+
+    Args:
+        group: the workers.
+        optimizer: the optimizer.
+        order: of the parameters of modules; others follow as the optimizer has them.
 
     Raises:
         DivergenceError: the workers' weights differ by more than rounding.
     """
     values = [p for g in optimizer.param_groups for p in g["params"] if not p.is_sparse]
+    # scripts gather parameters in sets, whose order is that of addresses
+    values.sort(key=lambda value: order.get(value, UNKNOWN))
     for k, sums in enumerate(_sums(group, values)):
         spread = float((sums - sums[0]).abs().max())
         if spread > TOLERANCE * max(1.0, float(sums.abs().max())):
             msg = (
-                f"the workers' copies of a weight of shape {tuple(values[k].shape)} (number {k} of "
-                f"the optimizer's) have come apart: the script computes with values that are not "
-                f"the same in all processes, such as the time or a process id"
+                f"the workers' copies of a weight of shape {tuple(values[k].shape)} have come "
+                f"apart: the script computes with values that are not the same in all processes, "
+                f"such as the time or a process id"
             )
             raise DivergenceError(msg)
     adopt(group, values)

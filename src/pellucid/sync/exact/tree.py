@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["leaves_of", "map_leaves"]
+__all__ = ["copies_of_containers", "leaves_of", "map_leaves"]
 
 _LEAVES = {int, float, str, bool, type(None)}
 
@@ -73,6 +73,18 @@ def _map_dict(function: Callable[[Any], Any], tree: dict[Any, Any]) -> dict[Any,
             object.__setattr__(rebuilt, key, value)
         rebuilt[key] = value
     return rebuilt
+
+
+def copies_of_containers(tree: Any) -> Any:
+    """The same structure with copies of all lists and dicts in it, also of empty ones."""
+    kind = type(tree)
+    if kind is tuple or kind is list:
+        return kind([copies_of_containers(item) for item in tree])
+    if kind is dict:
+        return {key: copies_of_containers(value) for key, value in tree.items()}
+    if isinstance(tree, list | dict):
+        return copy.copy(tree)
+    return tree
 
 
 def leaves_of(tree: Any) -> list[Any]:

@@ -22,7 +22,7 @@ from pellucid.sync.exact.tree import map_leaves
 from pellucid.sync.exact.view_rules import RULES
 from pellucid.transport.shared_memory import Group
 
-__all__ = ["SEAMS", "BatchView", "whole_of"]
+__all__ = ["SEAMS", "BatchView", "make_whole_within", "whole_of"]
 
 _T = torch.Tensor
 
@@ -198,6 +198,20 @@ BatchView.__module__ = "torch"
 def whole_of(tree: Any) -> Any:
     """The same structure with every view in it made whole."""
     return map_leaves(lambda leaf: leaf.make_whole() if isinstance(leaf, BatchView) else leaf, tree)
+
+
+def make_whole_within(tree: Any) -> None:
+    """Make views in lists and dicts whole where they are."""
+    if isinstance(tree, tuple):
+        for item in tree:
+            make_whole_within(item)
+    elif isinstance(tree, list | dict):
+        pairs: Any = enumerate(tree) if isinstance(tree, list) else tree.items()
+        for key, item in list(pairs):
+            if isinstance(item, BatchView):
+                tree[key] = item.make_whole()
+            else:
+                make_whole_within(item)
 
 
 def _parameter(original: Any, cls: Any, *args: Any, **kwargs: Any) -> Any:

@@ -14,7 +14,7 @@ from pellucid.sync.exact.losses import TOTALS
 from pellucid.sync.exact.region import Narrow, Region, Replicate, entered
 from pellucid.sync.exact.replaced import replaced
 from pellucid.sync.exact.rows import Rows, split_rows
-from pellucid.sync.exact.tree import leaves_of, map_leaves
+from pellucid.sync.exact.tree import copies_of_containers, leaves_of, map_leaves
 from pellucid.sync.exact.view import BatchView, whole_of
 from pellucid.transport.shared_memory import Group
 
@@ -111,7 +111,7 @@ class Call:
 
         # tensors made in inference mode would not say when they are written to
         with torch.inference_mode(False), torch.no_grad():
-            inputs = map_leaves(copied, self.inputs)
+            inputs = map_leaves(copied, copies_of_containers(self.inputs))
         return Call.of(self.original, self.module, inputs)
 
     def versions(self) -> list[int]:
