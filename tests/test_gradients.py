@@ -37,9 +37,9 @@ def test_a_bucket_leaves_while_backward_goes_on(
     events: list[str] = []
     post = group.post
 
-    def noted(values: Sequence[torch.Tensor]) -> Bucket:
+    def noted(values: Sequence[torch.Tensor], *, empty: bool = False) -> Bucket:
         events.append("post")
-        return post(values)
+        return post(values, empty=empty)
 
     monkeypatch.setattr(group, "post", noted)
     model, reducer = three_layers(), Reducer(group)

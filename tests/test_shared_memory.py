@@ -332,6 +332,32 @@ def test_several_passes_of_several_buckets(
                 assert torch.equal(got, expected)
 
 
+@pytest.mark.parametrize("alone", [False, True], ids=["sharded", "alone"])
+def test_what_is_empty_is_not_added(
+    crowd: Crowd, alone: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared_memory, "REDUCE_ALONE_WORKERS", 99 if alone else 1)
+    like = [torch.ones(70), torch.ones(2, 3)]
+
+    def work(group: Group) -> list[list[torch.Tensor]]:
+        full = group.post([torch.full((90,), 7.0)])  # what was there before is not to be seen
+        group.collect([full])
+        group.end_pass()
+        group.collect([group.post([torch.full((90,), 7.0)])])
+        group.end_pass()
+        some = group.post([part * 2.0**group.index for part in like], empty=group.index == 1)
+        none = group.post(like, empty=True)
+        sums = group.collect([some, none])
+        group.end_pass()
+        return sums
+
+    for some, none in crowd.run(work).values():
+        expected = sum(2.0**w for w in range(len(crowd.groups)) if w != 1)
+        assert [part.unique().tolist() for part in some] == [[expected], [expected]]
+        assert [part.shape for part in none] == [part.shape for part in like]
+        assert not any(part.any() for part in none)
+
+
 def test_buckets_may_be_collected_by_turns(crowd: Crowd) -> None:
     """Two backward passes, one inside the other: the outer's buckets are collected last."""
 

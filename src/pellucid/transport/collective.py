@@ -107,11 +107,13 @@ class CollectiveGroup(Group):
             return super().all_reduce(kind, part)
         return total
 
-    def post(self, values: Sequence[torch.Tensor]) -> Bucket:
+    def post(self, values: Sequence[torch.Tensor], *, empty: bool = False) -> Bucket:
         """Let a bucket of gradients go; see `Group.post`."""
         values = list(values)
         if not all(self._takes(v) for v in values) or not self._enter("bucket"):
-            return super().post(values)
+            return super().post(values, empty=empty)
+        if empty:  # the library adds up what there is
+            values = [torch.zeros_like(v) for v in values]
         flat = torch.cat([v.reshape(-1) for v in values])
         shapes = tuple(v.shape for v in values)
         bucket = Bucket(-1 - len(self._flying), 0, 0, flat.numel(), flat.dtype, shapes)

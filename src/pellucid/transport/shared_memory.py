@@ -152,6 +152,12 @@ class Group:
             [arena[(2 * w + h) * HALF_BYTES :][:HALF_BYTES] for h in range(2)]
             for w in range(self.workers)
         ]
+        # the same as whole numbers
+        words = memoryview(self._map)[self.workers * 2 * SLOT_BYTES :]
+        self._words = [
+            [words[(2 * w + h) * HALF_BYTES :][:HALF_BYTES].cast("q") for h in range(2)]
+            for w in range(self.workers)
+        ]
         self._result = arena[self.workers * 2 * HALF_BYTES :][:HALF_BYTES]
         # plain integers of a memoryview: several times faster to get at than an array's
         words = memoryview(self._map)
@@ -349,30 +355,35 @@ class Group:
 
     # gradients through the arena
 
-    def post(self, values: Sequence[torch.Tensor]) -> Bucket:
+    def post(self, values: Sequence[torch.Tensor], *, empty: bool = False) -> Bucket:
         """Put a bucket of this worker's partial gradients where the others can read it.
 
         Args:
             values: tensors of one dtype; they travel as one flat array.
+            empty: there is nothing to add; the values only tell the shapes.
         """
         began = time.perf_counter_ns()
         dtype = values[0].dtype
         length = sum(v.numel() for v in values)
         size = length * values[0].element_size()
-        if self._filled + size > HALF_BYTES:
+        start = self._filled + ALIGN  # behind a word that tells whether anything is there
+        if start + size > HALF_BYTES:
             msg = f"gradients of over {HALF_BYTES >> 30} GiB in one backward do not fit the arena"
             raise ExchangeError(msg)
         half = self._halves[self.index][self._pass & 1]
-        flat = half[self._filled : self._filled + size].view(dtype)
-        if values[0].is_cuda:
+        self._words[self.index][self._pass & 1][self._filled // 8] = not empty
+        flat = half[start : start + size].view(dtype)
+        if empty:
+            pass
+        elif values[0].is_cuda:
             flat.copy_(torch.cat([v.reshape(-1) for v in values]))
         else:
             torch.cat([v.reshape(-1) for v in values], out=flat)
         self._posted += 1
         shapes = tuple(v.shape for v in values)
-        bucket = Bucket(self._posted, self._pass & 1, self._filled, length, dtype, shapes)
+        bucket = Bucket(self._posted, self._pass & 1, start, length, dtype, shapes)
         self._unreduced.append(bucket)
-        self._filled = _aligned(self._filled + size)
+        self._filled = _aligned(start + size)
         _fence()
         self._mine[_POSTED] = self._posted
         self._note(began, 0, size)
@@ -381,7 +392,8 @@ class Group:
     def collect(self, buckets: Sequence[Bucket]) -> list[list[torch.Tensor]]:
         """Wait for everybody's part of these buckets and return the sums of their tensors.
 
-        The sums are fresh CPU tensors: they may be kept and written to.
+        The sums are fresh CPU tensors: they may be kept and written to; not so those of a bucket
+        that was empty everywhere, which are zeros.
         """
         began = time.perf_counter_ns()
         waited = 0
@@ -409,8 +421,13 @@ class Group:
         self._unreduced.clear()
 
     def _posters(self, bucket: Bucket) -> list[int]:
-        """Workers whose part of a bucket counts, in order."""
-        return [w for w in range(self.workers) if self._rows[w][_POSTED] >= bucket.number]
+        """Workers whose part of a bucket counts, and is not empty, in order."""
+        word = (bucket.start - ALIGN) // 8
+        return [
+            w
+            for w in range(self.workers)
+            if self._rows[w][_POSTED] >= bucket.number and self._words[w][bucket.half][word]
+        ]
 
     def _part(self, bucket: Bucket, worker: int) -> torch.Tensor:
         """A worker's part of a bucket, flat, where it wrote it."""
@@ -420,7 +437,10 @@ class Group:
 
     def _add(self, bucket: Bucket) -> list[torch.Tensor]:
         """The sums of a bucket's tensors, in the order of workers."""
-        first, *others = [self._cut(bucket, worker) for worker in self._posters(bucket)]
+        parts = [self._cut(bucket, worker) for worker in self._posters(bucket)]
+        if not parts:
+            return [torch.zeros(1, dtype=bucket.dtype).expand(shape) for shape in bucket.shapes]
+        first, *others = parts
         if not others:
             return [part.clone() for part in first]
         total = list(torch._foreach_add(first, others[0]))
@@ -440,7 +460,11 @@ class Group:
 
     def _reduce(self, bucket: Bucket, start: int, stop: int, out: torch.Tensor) -> None:
         """Add up some of a bucket's values, in the order of workers."""
-        first, *others = [self._part(bucket, w)[start:stop] for w in self._posters(bucket)]
+        parts = [self._part(bucket, w)[start:stop] for w in self._posters(bucket)]
+        if not parts:
+            out.zero_()
+            return
+        first, *others = parts
         if not others:
             out.copy_(first)
             return

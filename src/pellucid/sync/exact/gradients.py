@@ -190,13 +190,15 @@ class Reducer:
             self._pending[task] = []
             Variable._execution_engine.queue_callback(lambda: self._finish(task))
         kinds = [_kind(grad) for grad in grads]
-        values = [
-            grad if kind == DENSE else torch.zeros_like(parameter)
-            for parameter, grad, kind in zip(parameters, grads, kinds, strict=True)
-        ]
-        kinds += [1, context.number]
-        like = parameters[0]
-        bucket = self._group.post([*values, torch.tensor(kinds, dtype=like.dtype).to(like.device)])
+        empty = not any(kinds)
+        values = parameters
+        if not empty:
+            values = [
+                grad if kind == DENSE else torch.zeros_like(parameter)
+                for parameter, grad, kind in zip(parameters, grads, kinds, strict=True)
+            ]
+        told = torch.tensor([*kinds, 1, context.number], dtype=values[0].dtype)
+        bucket = self._group.post([*values, told.to(values[0].device)], empty=empty)
         sparse = {k: grad for k, grad in enumerate(grads) if kinds[k] == SPARSE}
         self._pending[task].append(_Pending(bucket, context.number, parameters, sparse))
 
