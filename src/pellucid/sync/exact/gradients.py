@@ -11,16 +11,16 @@ Aliases are made bucket by bucket, in the reverse of the order of registration, 
 order in which backward reaches them: a bucket leaves as soon as its last gradient is there, while
 backward goes on. They are kept for the next call: nothing in their graph is of one call only.
 
+Where the engine would merely add the gradient into ``.grad``, we do it ourselves at the end of the
+backward pass, when all buckets have come back; where somebody wants the gradient at once (hooks,
+``torch.autograd.grad``, ``create_graph``), it is summed on the spot.
+
 [Note: ties]
 Where a module goes by what is in its rows, as a mixture of experts does, one worker's graph may
 lack what another's has, and what they exchange on the way back would be of different parameters.
 So each output of a split call is *tied* to what entered it: backward comes by all buckets of a
 module, on all workers, whether their aliases were used or not. And each bucket is tied to the next
 one, so that it does so in the same order. A bucket tells which of its gradients there are.
-
-Where the engine would merely add the gradient into ``.grad``, we do it ourselves at the end of the
-backward pass, when all buckets have come back; where somebody wants the gradient at once (hooks,
-``torch.autograd.grad``, ``create_graph``), it is summed on the spot.
 """
 
 from __future__ import annotations
