@@ -87,7 +87,7 @@ class LockstepMode(StreamMode):
 
     def seams(self) -> list[tuple[Any, str, Original]]:
         """Functions to answer: triples (owner, name, handler)."""
-        return [*super().seams(), *self._exact.seams()]
+        return _chained([*super().seams(), *self._exact.seams()])
 
     def iterate(self, original: Original, loader: Any) -> Iterator[Any]:
         """What ``iter(loader)`` gives the script: of what this box is dealt, this worker's rows."""
@@ -151,6 +151,22 @@ class LockstepMode(StreamMode):
         if not self._led and self._agreement.is_first and self._box_leads():
             self._led = True
             self._around.on_lead()
+
+
+def _chained(seams: list[tuple[Any, str, Original]]) -> list[tuple[Any, str, Original]]:
+    """One answer for each function: where both modes have one, the first gets the second's."""
+    chained: dict[tuple[Any, str], Original] = {}
+    for owner, name, handler in seams:
+        first = chained.get((owner, name))
+        chained[owner, name] = handler if first is None else _chain(first, handler)
+    return [(owner, name, handler) for (owner, name), handler in chained.items()]
+
+
+def _chain(first: Original, second: Original) -> Original:
+    def answer(original: Original, *args: Any, **kwargs: Any) -> Any:
+        return first(functools.partial(second, original), *args, **kwargs)
+
+    return answer
 
 
 class _Weights(ClusterWeights):
