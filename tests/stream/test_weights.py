@@ -128,6 +128,17 @@ def test_the_leader_looks_at_the_clusters_weights_and_its_own_rest_is_kept(fleet
     torch.testing.assert_close(moved, torch.full_like(moved, 1.5), atol=1e-5, rtol=0)
 
 
+def test_weights_come_together_without_waiting_for_a_cycle(fleet: Fleet) -> None:
+    scripts = [Script(fleet, box, seed=0) for box in (0, 1)]
+    for script in scripts:
+        script.begin()
+        script.step(1.0)
+    before = fleet.medium.now
+    scripts[0].weights.leave()
+    assert scripts[0].said == []
+    assert fleet.medium.now - before < 0.5  # chunks that are at rest are exchanged as seldom
+
+
 def test_a_network_that_is_too_slow_for_a_last_look_is_told_once(fleet: Fleet) -> None:
     scripts = [Script(fleet, box, seed=0) for box in (0, 1)]
     for script in scripts:

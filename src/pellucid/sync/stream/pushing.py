@@ -209,8 +209,9 @@ class Pushing:
         pause = self.pause if moved else max(self.pause, settings.idle)
         if flight.settling == self._settling and self._goal is not None:
             flight.turn.rounds += 1
-            pause = 0.0 if flight.turn.rounds < self._goal else pause
             self._advance()
+        if self._goal is not None and flight.turn.rounds < self._goal:
+            pause = 0.0  # scripts wait for it
         self._land((flight.turn.block.id, flight.turn.chunk), flight.sent + pause)
 
     def _measure(
