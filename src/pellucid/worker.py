@@ -221,7 +221,9 @@ class Worker:
         if spec.index:
             self._answer_by(OtherWorkersMode(around, spec.lines[0]))
         else:
-            self._answer_by(FirstWorkersMode(around, spec.lines, hello=hello, secret=secret))
+            first = FirstWorkersMode(around, spec.lines, hello=hello, secret=secret)
+            self._answer_by(first)
+            self._close = lambda: first.end(failed=self._failed)
 
     def _answer_by(self, mode: AsynchronousMode) -> None:
         """Take hold of the seams, for an asynchronous mode to answer."""

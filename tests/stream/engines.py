@@ -76,6 +76,21 @@ class Fleet:
             for box, engine in self.engines.items():
                 engine.step(self.networks[box].poll(0))
 
+    def meanwhile(self, box: int, do: Callable[[], object], after: float = 1.0) -> list[float]:
+        """Let something happen after a box has waited for so long; returns when it did."""
+        happened: list[float] = []
+        due: list[float] = []
+
+        def pause() -> None:
+            self.go_on()
+            due[:] = due or [self.medium.now + after]
+            if self.medium.now >= due[0] and not happened:
+                happened.append(self.medium.now)
+                do()
+
+        self.engines[box].on_pause = pause
+        return happened
+
     def crash(self, box: int) -> None:
         self.medium.crash(box)
         del self.engines[box]

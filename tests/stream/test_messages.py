@@ -74,7 +74,7 @@ EXAMPLES: list[Message] = [
     Message(
         Heartbeat(
             0, 5, "here", 7, 1, (Offer("f", 200, 100),), False, (1, 2), 3.5, 640,
-            (PassReport((0, 1), 4, ((6, 9),)),),
+            (PassReport((0, 1), 4, ((6, 9),)),), 1, (2, 3),
         )
     ),
     Message(Take(5, 3, (0, 1), 4, (((0, 1), 7),), None, PassReport((0, 1), 0))),

@@ -174,6 +174,11 @@ class Membership:
         """The box whom members ask for leases."""
         return None if self.view is None else self.view.members[0].box
 
+    @property
+    def leader(self) -> int | None:
+        """The box whose prints and files the user sees: the steward."""
+        return self.steward
+
     def hears(self, now: float) -> tuple[int, ...]:
         """Boxes heard of late, whose processes have not ended since."""
         return tuple(

@@ -55,6 +55,7 @@ __all__ = [
     "Opened",
     "PassRecord",
     "PassReport",
+    "Place",
     "Push",
     "Record",
     "Refusal",
@@ -86,6 +87,8 @@ Fingerprint = Annotated[str, Meta(max_length=64)]
 Order = Annotated[bytes, Meta(max_length=CONTROL_BYTES // 2)]
 PassKey = tuple[Count, Count]  # (ordinal of the loader, number of its pass)
 Range = tuple[Count, Count]  # begin, end
+# of a pass: ordinal of the latest new loader, passes come by since that was new
+Place = tuple[Count, Count]
 
 NEVER: Final[tuple[int, int]] = (0, 0)  # the version of weights that are nobody's but this box's
 FP32: Final = 1
@@ -207,6 +210,7 @@ class Heartbeat(Body, frozen=True, array_like=True):
         samples: that it has trained on.
         reports: what it has done of the current passes.
         ready: of how many blocks it has the cluster's weights.
+        left: the place up to which its script has left the passes that it comes by.
     """
 
     box: Box
@@ -221,6 +225,7 @@ class Heartbeat(Body, frozen=True, array_like=True):
     samples: Count
     reports: Annotated[tuple[PassReport, ...], Meta(max_length=256)] = ()
     ready: Block = 0
+    left: Place = (0, 0)
 
 
 class Goodbye(Body, frozen=True, array_like=True):

@@ -11,19 +11,40 @@ Nobody waits for a batch that somebody else is training on, with one exception: 
 leader is about to evaluate or to save, and may be about to end. It waits until all batches of the
 pass are done, and takes over those of boxes that die meanwhile; but no longer than a small part of
 the time the pass took. So does each box's first worker for the others of its box.
+
+[Note: ahead]
+The leader evaluates and saves what the passes so far made of the weights. So nobody is more than a
+pass ahead of it, as in hogwild mode: a worker that is about to open a pass waits while the leader
+has yet to leave the training pass that this worker left last. While the leader evaluates after a
+pass, the others may train in the next one; none of them opens the one after that before the leader
+has left that one, too.
+
+Where the leader is its signs of life tell. The *place* of a pass is the ordinal of the newest
+loader so far, and how many passes the script has come by since that was new, whatever became of
+them: so places say the same on every box, and are in the order of the script. Copies that stop
+early in different epochs are of one mind again where a new loader begins. Who is late is never
+ahead, and runs through what is over. The leader is its box's first worker; the box's others wait
+for it, too. If it dies, the next leader's place counts from then on.
+
+A joined box whose script has ended stays until the leader has left the last training pass, too:
+it may be the only one that has the weights of a model that was new in it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from pellucid.sync.shared.dealer import Lease, Opened, PassKey, Role
 from pellucid.sync.stream.engine import Engine
 from pellucid.sync.stream.node import WAIT, Node, Wait
 from pellucid.sync.stream.node import Lease as NodeLease
 from pellucid.sync.stream.patience import patience
+from pellucid.wire.messages import Place
 
 __all__ = ["BoxPasses", "ClusterDealer"]
+
+FIRST: Final = 0  # the worker of a box whose prints and files are real where the box leads
 
 
 class BoxPasses:
@@ -50,6 +71,7 @@ class ClusterDealer:
         box: what all dealers of the box share.
         on_take: called whenever the script is about to get a batch.
         leads: of a box's first worker: whether its box leads.
+        waited: told the seconds for which this worker has waited for the leader.
     """
 
     def __init__(
@@ -60,12 +82,18 @@ class ClusterDealer:
         on_take: Callable[[], object],
         *,
         leads: Callable[[], bool] | None = None,
+        waited: Callable[[float], object] = lambda _: None,
     ) -> None:
         self._engine = engine
         self._worker = worker
         self._box = box
         self._on_take = on_take
         self._leads = leads
+        self._waited = waited
+        self._coming: Place = (0, 0)  # of the pass that the script comes by next
+        self._places: dict[PassKey, Place] = {}  # of passes that it is in
+        self._training: set[PassKey] = set()  # those of them that are known to train
+        self._finished: Place = (0, 0)  # after the training pass that it left last
         self._opened: dict[PassKey, float] = {}  # when
         box.dealers.append(self)
         self._nature = box.nature
@@ -76,12 +104,19 @@ class ClusterDealer:
     def open(
         self, key: PassKey, order: bytes, batches: int | None, *, trains: bool = False
     ) -> Opened:
-        """See `Dealer.open`."""
+        """See `Dealer.open`.
+
+        Waits for the leader, too, if that has yet to leave the training pass that this worker left
+        last; see [Note: ahead].
+        """
         if not order:  # only to know how the batches of an earlier pass are drawn
             return Opened(Role.TRAIN, self._order_of(key, batches))
+        place = self._come_by(key)
         nature = Role.TRAIN if trains else self._nature.get(key.loader, Role.TRY)
         if nature is Role.WHOLE:
             return Opened(Role.WHOLE)
+        self._wait_for_leader()
+        self._places[key] = place
 
         def question(node: Node, now: float) -> bytes | Wait:
             self._opened[key] = now
@@ -92,6 +127,8 @@ class ClusterDealer:
             spent = node.spent(key)
             if not spent:
                 self._box.within.setdefault(key, set()).add(self._worker)
+        if spent or nature is Role.TRAIN:
+            self._training.add(key)
         if spent:
             self._nature[key.loader] = Role.TRAIN  # others have trained on it
             return Opened(Role.SPENT)
@@ -102,6 +139,8 @@ class ClusterDealer:
     def decide(self, key: PassKey, *, trains: bool) -> None:
         """See `Dealer.decide`."""
         self._nature[key.loader] = Role.TRAIN if trains else Role.WHOLE
+        if trains and key in self._places:
+            self._training.add(key)
         self._end_trial(key, counts=trains)
 
     def undecided(self, key: PassKey) -> None:
@@ -178,6 +217,11 @@ class ClusterDealer:
             self._opened.pop(key, None)
             if not within:
                 node.close(key)
+        self._leave(key)
+
+    def stay(self) -> None:
+        """The script has ended: wait until the leader needs this box no more; [Note: ahead]."""
+        self._engine.stay(lambda node: node.leader_is_behind(self._finished))
 
     def abandon(self) -> None:
         """The worker is dead: others may have its batches."""
@@ -191,6 +235,39 @@ class ClusterDealer:
         """See `Dealer.progress`."""
         with self._engine.node() as node:
             return node.progress(key)
+
+    def _come_by(self, key: PassKey) -> Place:
+        """The place of a pass that the script comes by; it has left those before."""
+        place = max(self._coming, (key.loader, 0))
+        self._coming = _after(place)
+        self._tell_left(place)
+        return place
+
+    def _leave(self, key: PassKey) -> None:
+        """The script has left a pass."""
+        trains = key in self._training
+        self._training.discard(key)
+        place = self._places.pop(key, None)
+        if place is not None:
+            self._finished = _after(place) if trains else self._finished
+            self._tell_left(_after(place))
+
+    def _tell_left(self, place: Place) -> None:
+        if self._worker == FIRST:  # the others do not lead
+            with self._engine.node() as node:
+                node.has_left(place)
+
+    def _wait_for_leader(self) -> None:
+        since: float | None = None
+
+        def question(node: Node, now: float) -> float | Wait:
+            nonlocal since
+            since = now if since is None else since
+            return WAIT if node.leader_is_behind(self._finished) else now - since
+
+        waited = self._engine.ask(question)
+        if waited:
+            self._waited(waited)
 
     def _order_of(self, key: PassKey, batches: int | None) -> bytes:
         with self._engine.node() as node:
@@ -267,6 +344,10 @@ class _Trial:
             else:
                 self.stray = dealt
         return wanted, self._in_order
+
+
+def _after(place: Place) -> Place:
+    return place[0], place[1] + 1
 
 
 def _of_node(lease: Lease) -> NodeLease:

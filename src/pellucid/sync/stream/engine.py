@@ -11,6 +11,7 @@ the run is being stopped.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -124,6 +125,11 @@ class Engine:
             return True if holds(node) else False if now >= until else WAIT
 
         return self.ask(question)
+
+    def stay(self, needed: Callable[[Node], bool]) -> None:
+        """Wait, at the script's end, while others need this box, or until the run is to end."""
+        with contextlib.suppress(Exception, SystemExit):  # it ends: there is nobody to tell
+            self.ask(lambda node, _: WAIT if needed(node) else None)
 
     def close(self, seconds: float) -> None:
         """Leave the others: give them our deltas and what we own; at most for some seconds."""

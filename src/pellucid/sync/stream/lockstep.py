@@ -29,7 +29,14 @@ from pellucid.sync.stream.agreement import Agreement
 from pellucid.sync.stream.dealer import BoxPasses, ClusterDealer
 from pellucid.sync.stream.engine import Engine
 from pellucid.sync.stream.exchange import BoxExchange
-from pellucid.sync.stream.mode import StreamMode, Surroundings, look_up, make_engine, plan
+from pellucid.sync.stream.mode import (
+    StreamMode,
+    Surroundings,
+    look_up,
+    make_engine,
+    meter_of,
+    plan,
+)
 from pellucid.sync.stream.weights import ClusterWeights, Settling
 from pellucid.transport.board import Field, Flag, State
 from pellucid.wire.session import Hello
@@ -63,14 +70,22 @@ class LockstepMode(StreamMode):
             self._box_leads,
             lambda: look_up(around.board.row(around.board.workers)),
         )
-        dealer = exchange = settling = None
+        dealer: ClusterDealer | None = None
+        exchange = settling = None
         fd = around.weights_fd
         if agreement.is_first:
             engine = make_engine(around, hello, secret, alike=True, waits=agreement.wait)
             self._engine = engine
             exchange = BoxExchange(engine, fd, scales=around.cluster.scale_lr)
             settling = Settling(engine, exchange, around.tell)
-            dealer = ClusterDealer(engine, 0, BoxPasses(), lambda: None, leads=self._box_leads)
+            dealer = ClusterDealer(
+                engine,
+                0,
+                BoxPasses(),
+                lambda: None,
+                leads=self._box_leads,
+                waited=meter_of(around.board, 0),
+            )
         else:
             fd = memory.create()  # all have their own
             around = dataclasses.replace(around, tell=lambda *_, **__: None)
@@ -80,6 +95,7 @@ class LockstepMode(StreamMode):
             AgreedExchange(agreement, exact.group, fd, exchange),
             AgreedSettling(agreement, settling),
         )
+        self._dealer = dealer
         agreed = AgreedDealer(agreement, dealer, weights.before_batch)
         super().__init__(around, agreed, weights, alike=True)
         if self._engine is not None:
@@ -123,6 +139,8 @@ class LockstepMode(StreamMode):
         if not failed and not together:
             self.close()
         self._agreement.over = True
+        if self._dealer is not None and not failed:
+            self._dealer.stay()
         if self._engine is not None:
             self._engine.close(self._around.cluster.lost_after)
         elif together:

@@ -7,6 +7,7 @@ box's weights are exchanged with the other boxes while the script trains.
 
 from __future__ import annotations
 
+import functools
 import random
 import socket
 from collections.abc import Callable, Iterator, Sequence
@@ -41,6 +42,7 @@ __all__ = [
     "Surroundings",
     "look_up",
     "make_engine",
+    "meter_of",
     "plan",
 ]
 
@@ -153,15 +155,25 @@ class FirstWorkersMode(StreamMode):
         settling = Settling(engine, exchange, around.tell)
         weights = ClusterWeights(around.weights_fd, 0, self._leads, exchange, settling)
         passes = BoxPasses()
-        dealer = ClusterDealer(engine, 0, passes, weights.before_batch, leads=self._leads)
+        waited = functools.partial(meter_of, around.board)
+        self._dealer = dealer = ClusterDealer(
+            engine, 0, passes, weights.before_batch, leads=self._leads, waited=waited(0)
+        )
         super().__init__(around, dealer, weights)
         engine.start()
         for worker, line in enumerate(lines, 1):
-            serve(line, ClusterDealer(engine, worker, passes, exchange.correct), exchange)
+            other = ClusterDealer(engine, worker, passes, exchange.correct, waited=waited(worker))
+            serve(line, other, exchange)
 
-    def close(self) -> None:
-        """The script has ended: what it has learned goes to the others."""
-        super().close()
+    def end(self, *, failed: bool) -> None:
+        """The script has ended: what it has learned goes to the others.
+
+        Args:
+            failed: whether by an exception.
+        """
+        self.close()
+        if not failed:
+            self._dealer.stay()
         self._engine.close(self._around.cluster.lost_after)
 
     def _leads(self) -> bool:
@@ -202,6 +214,21 @@ def plan(around: Surroundings, division: Sequence[str] = ()) -> str:
         flow if cluster.encrypt else flow + ", unencrypted",
     ]
     return ", ".join(part for part in parts if part)
+
+
+def meter_of(board: Board, worker: int) -> Callable[[float], None]:
+    """What counts the seconds for which a worker waits for others.
+
+    Args:
+        board: of the box.
+        worker: whose.
+    """
+    row = board.row(worker)
+
+    def count(seconds: float) -> None:
+        row[Field.WAIT_NS] += round(seconds * 1e9)
+
+    return count
 
 
 def look_up(flags: memoryview) -> None:

@@ -48,6 +48,7 @@ from pellucid.wire.messages import (
     Offer,
     Open,
     Opened,
+    Place,
     Push,
     Record,
     Refusal,
@@ -86,6 +87,7 @@ class Node:
         self._measured = (0, 0.0)  # samples and time at the latest measurement of the rate
         self._beaten = float("-inf")
         self._heard_last: tuple[int, ...] = ()
+        self._place: Place = (0, 0)  # up to which our script has left its passes
         self._leaving = False
         self._left = False
         self._was_waiting = False
@@ -385,6 +387,27 @@ class Node:
         """How the batches of an earlier pass are drawn; None if this box never opened it."""
         return self._passes.order(key)
 
+    def has_left(self, place: Place) -> None:
+        """The script has left all passes before this place."""
+        if place > self._place:
+            self._place = place
+            self._beaten = float("-inf")  # others may wait for that
+
+    def leader_is_behind(self, place: Place) -> bool:
+        """Whether the leader's script goes on, and has yet to leave passes before this place.
+
+        A new leader's place counts as soon as there is a view in which it leads.
+        """
+        leader = self._desk.membership.leader
+        if leader is None:
+            return False
+        if leader == self._desk.box:
+            return not self._leaving and self._place < place
+        beat = self._desk.membership.beat(leader)
+        if beat is None:  # where it is it has yet to say
+            return place > (0, 0)
+        return not beat.leaving and beat.left < place
+
     def trained(self, samples: int) -> None:
         """The script has made a step on so many samples."""
         self._samples += samples
@@ -415,7 +438,7 @@ class Node:
             ),
             view=0 if view is None else view_number(view.id),
             steward=members.steward,
-            leader=members.steward,
+            leader=members.leader,
             waiting=self._why_waiting(now),
             staleness=self._pushing.behind,
             cycle=self._pushing.cycle,
@@ -539,6 +562,7 @@ class Node:
             samples=self._samples,
             reports=self._passes.reports(),
             ready=self._ready_blocks(),
+            left=self._place,
         )
 
     def _ready_blocks(self) -> int:
