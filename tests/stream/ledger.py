@@ -54,12 +54,12 @@ class Ledger:
             self._of[id(owned)] = reign
 
         def record_accept(
-            owned: OwnedChunk, boot: int, seq: int, values: Values, weight: float
+            owned: OwnedChunk, boot: int, seq: int, values: Values, weight: float | None
         ) -> bool:
             before = owned.values.copy()
             new = accept(owned, boot, seq, values, weight)
             if new and id(owned) in self._of:
-                step = values * np.float32(weight)
+                step = values * np.float32(1.0 if weight is None else weight)
                 np.testing.assert_allclose(owned.values - before, step, atol=1e-4)
                 self._of[id(owned)].entries.append(Entry(boot, seq, owned.version[1], step))
             return new

@@ -25,7 +25,7 @@ def exchange(mine: ContributedChunk, owned: OwnedChunk, code: int, weight: float
     pending = mine.prepare(code)
     if pending is not None:
         values = CODECS[pending.code].decode(pending.payload, len(mine.th))
-        owned.accept(BOOT, pending.seq, values, weight)
+        owned.accept(BOOT, pending.seq, values, None if pending.whole else weight)
     tell(mine, owned, code)
 
 
@@ -74,6 +74,46 @@ def test_what_came_in_between_stays() -> None:
     mine.th += 1  # trained before the correction was applied
     mine.correct()
     np.testing.assert_allclose(mine.th, owned.values + 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("outer", [None, Outer(0.5, 0.7, every=1)])
+def test_a_change_counts_whole_and_what_is_trained_beside_it_does_not(outer: Outer | None) -> None:
+    mine, owned = ends(outer=outer)
+    before = owned.values.copy()
+    mine.th += 8
+    mine.changed(np.full_like(mine.th, 8))
+    mine.th += 1  # trained
+    first = mine.prepare(INT8)
+    assert first is not None
+    assert first.whole
+    exchange(mine, owned, INT8, 0.25)
+    np.testing.assert_allclose(owned.values, before + 8, atol=1e-5)
+    mine.correct()
+    np.testing.assert_allclose(mine.th, before + 9, atol=1e-5)  # nothing of it comes back
+    second = mine.prepare(FP32)
+    assert second is not None
+    assert not second.whole
+    np.testing.assert_allclose(second.values, np.ones_like(before), atol=1e-5)
+
+
+def test_changes_before_the_next_exchange_are_one() -> None:
+    mine, owned = ends()
+    before = owned.values.copy()
+    for by in (3.0, -1.0):
+        mine.th += np.float32(by)
+        mine.changed(np.full_like(mine.th, by))
+    exchange(mine, owned, FP32, 0.5)
+    np.testing.assert_allclose(owned.values, before + 2, atol=1e-5)
+    assert mine.prepare(FP32) is None
+
+
+def test_a_change_to_weights_that_are_nobodys_is_dropped() -> None:
+    _, owned = ends()
+    late = ContributedChunk(BOOT + 1, np.zeros(600, np.float32), np.empty(600, np.float32))
+    late.changed(np.ones(600, np.float32))
+    tell(late, owned, FP32)
+    assert late.prepare(FP32) is None
+    np.testing.assert_array_equal(late.th, owned.values)
 
 
 def test_old_news_and_differences_to_something_else_are_of_no_use() -> None:

@@ -65,6 +65,7 @@ def shared(one: Buffer, other: Buffer) -> bool:
 EXAMPLES: list[Message] = [
     Message(push(), CODECS[INT8].encode(VALUES)),
     Message(push(seq=0)),
+    Message(push(codec=FP32, whole=True), CODECS[FP32].encode(VALUES)),
     Message(
         Reply(7, 0, 3, 100, 5, (7, 9), (7, 4), ((5, 1),), 7, FP32), CODECS[FP32].encode(VALUES)
     ),

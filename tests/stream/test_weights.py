@@ -186,3 +186,33 @@ def test_a_mirror_follows_its_array_and_adds_corrections() -> None:
     mirror.values[:] = 7.0
     mirror.adopt()
     assert array.tolist() == [7.0] * 4
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_what_the_leader_changes_between_passes_counts_whole(
+    fleet: Fleet, dtype: torch.dtype
+) -> None:
+    scripts = [Script(fleet, box, seed=0, dtype=dtype) for box in (0, 1)]
+    before = scripts[0].values()
+    for script in scripts:
+        script.begin()
+    for script in scripts:
+        script.step(1.0)
+    fleet.go_on(2.0)
+    for script in scripts:
+        script.weights.leave()
+    with torch.no_grad():  # it loads a checkpoint
+        for script, by in zip(scripts, (10.0, 90.0), strict=True):
+            for parameter in script.net.parameters():
+                parameter.add_(by)
+    for script, leads in zip(scripts, (True, False), strict=True):
+        script.weights.enter(keep=leads)
+        script.step(2.0)
+    for _ in range(3):
+        fleet.go_on(2.0)
+        for script in scripts:
+            script.weights.before_batch()
+            script.weights.before_batch()
+    for script in scripts:
+        moved = script.values() - before
+        torch.testing.assert_close(moved, torch.full_like(moved, 13.0), atol=1e-4, rtol=0)

@@ -10,6 +10,9 @@ has been told yet, a lossy codec's residue included.
 News from the owner become a *correction*, ``V_new - V``, which is added to ``th``, never written
 over it: what was trained while bytes were on their way stays.
 
+What the script changes of its own will between passes (it loads a checkpoint) is no training, and
+is not averaged with that of others: such a *change* is a delta of its own that counts whole.
+
 Whether a delta has arrived is read from the table that comes with all weights, not from who
 answered what: so it may be lost, delayed, doubled, or its owner may die, and it still counts once.
 """
@@ -21,7 +24,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pellucid.wire.messages import CODECS, NEVER, Version
+from pellucid.wire.messages import CODECS, FP32, NEVER, Version
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,12 +50,14 @@ class Pending(NamedTuple):
         values: what its receiver will read.
         code: how it is encoded.
         payload: the same values, encoded.
+        whole: whether it counts whole, rather than as its box's share.
     """
 
     seq: int
     values: Values
     code: int
     payload: Buffer
+    whole: bool = False
 
 
 class Weights(NamedTuple):
@@ -93,6 +98,7 @@ class ContributedChunk:
         self.pending: Pending | None = None
         self.sent = 0  # number of the latest delta
         self.queued: Values | None = None
+        self.change: Values | None = None  # in th, not sent yet
         self._scale = _largest(base)  # the largest weight, now and then
 
     def seed(self) -> None:
@@ -109,12 +115,23 @@ class ContributedChunk:
             delta -= self.pending.values
         return delta
 
+    def changed(self, by: Values) -> None:
+        """The script has changed ``th`` otherwise than by training; that is in it already."""
+        self.change = by.copy() if self.change is None else self.change + by
+
     def prepare(self, code: int) -> Pending | None:
         """The delta to send: the one in flight, or a new one, or None where there is nothing.
 
         Args:
             code: how to encode a new one. What is not finite it holds back.
         """
+        if self.pending is None and self.change is not None:
+            values = np.zeros_like(self.change)
+            payload = CODECS[FP32].encode_delta(self.change, values.copy(), values)
+            self.change = None
+            if self._speaks(values):
+                self.sent += 1
+                self.pending = Pending(self.sent, values, FP32, payload, whole=True)
         if self.pending is None:
             now = self.th if self.queued is None else self.th + self.queued
             values = np.zeros_like(now)
@@ -175,6 +192,7 @@ class ContributedChunk:
         """The owner's weights themselves came."""
         if self.version == NEVER:  # th is nobody's work yet: the first weights replace it
             np.copyto(self.th, base)
+            self.change = None
         else:
             self._queue(base - self.base, settled)
         np.copyto(self.base, base)

@@ -253,6 +253,7 @@ class Push(Body, frozen=True, array_like=True):
         have: the version the contributor has, `NEVER` for none.
         gain: the delta's weight is the contributor's share times N**gain.
         codec: how the delta is encoded, and the reply may be.
+        whole: whether the delta counts whole, being none of training but a change by the script.
     """
 
     view: Count
@@ -265,6 +266,7 @@ class Push(Body, frozen=True, array_like=True):
     have: Version
     gain: Annotated[float, Meta(ge=0, le=1)]
     codec: Annotated[int, Meta(ge=1, le=15)]
+    whole: bool = False
 
 
 class Reply(Body, frozen=True, array_like=True):

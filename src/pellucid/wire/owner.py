@@ -89,14 +89,14 @@ class OwnedChunk:
     _gathered: Values | None = None
     _count: int = 0
 
-    def accept(self, boot: int, seq: int, values: Values, weight: float) -> bool:
+    def accept(self, boot: int, seq: int, values: Values, weight: float | None) -> bool:
         """Add a delta, unless it is in already. Returns whether it was new.
 
         Args:
             boot: who sends it.
             seq: its number.
             values: the delta.
-            weight: the contributor's.
+            weight: the contributor's; None for a change that counts whole.
         """
         if seq <= self.table.get(boot, 0):
             return False
@@ -104,9 +104,9 @@ class OwnedChunk:
         self.table[boot] = seq
         if len(self.table) > REMEMBERED:
             del self.table[next(iter(self.table))]
-        step = values * np.float32(weight * self.outer.rate)
+        step = values if weight is None else values * np.float32(weight * self.outer.rate)
         self.values += step
-        if self.outer.momentum:
+        if self.outer.momentum and weight is not None:
             self._gather(step)
         self.version = (self.version[0], self.version[1] + 1)
         return True

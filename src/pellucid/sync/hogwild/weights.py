@@ -98,9 +98,15 @@ class BoxWeights:
         for held in self.held:
             flat = held.block.flat
             flat.mend()
-            if keep and held.private is not None and held.before is not None:
-                _add_changes(held.shared, held.private, held.before)
+            if keep and _is_changed(held):
+                self._bring_changes(held)
             flat.bind(held.shared, keep=False)
+
+    def _bring_changes(self, held: Held) -> None:
+        """Bring what the script changed between passes to the shared arrays."""
+        assert held.private is not None
+        assert held.before is not None
+        _add_changes(held.shared, held.private, held.before)
 
     @torch.no_grad()
     def leave(self) -> None:
@@ -211,6 +217,14 @@ def _key(block: Block) -> bytes:
 
 def _paged(nbytes: int) -> int:
     return -(-nbytes // mmap.PAGESIZE) * mmap.PAGESIZE
+
+
+def _is_changed(held: Held) -> bool:
+    """Whether the script changed weights between passes, where that may count."""
+    if held.private is None or held.before is None:
+        return False
+    arrays = zip(held.private.arrays, held.before, strict=True)
+    return any(not torch.equal(mine, was) for mine, was in arrays)
 
 
 def _add_changes(shared: Memory, private: Memory, before: list[torch.Tensor]) -> None:

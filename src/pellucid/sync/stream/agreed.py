@@ -144,6 +144,13 @@ class AgreedExchange:
         for arrays in _in_pieces(self._at(Stretch(*one)) for one in changed):
             self._agreement.spread("corrected weights", arrays)
 
+    def change(self, block: str, apply: Callable[[], None]) -> None:
+        """See `Exchange.change`; all workers make the same change, each in its own memory."""
+        if self._exchange is None:
+            apply()
+        else:
+            self._exchange.change(block, apply)
+
     def stride(self) -> float:
         """See `Exchange.stride`."""
         return float(self._agreement.ask("stride", self._asked_stride))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import mmap
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -97,6 +97,9 @@ class Exchange(Protocol):
     def correct(self, blocks: Iterable[str] | None = None) -> object:
         """Bring what others have done into these blocks, or into all."""
 
+    def change(self, block: str, apply: Callable[[], None]) -> None:
+        """Let a block's weights be changed otherwise than by training: that counts whole."""
+
     def stride(self) -> float:
         """How many times as long an optimizer's step should be, for so many boxes."""
 
@@ -137,6 +140,16 @@ class BoxExchange:
                         corrected = one.mirror.correct(functools.partial(node.correct, one.id))
                         changed += [one.facts.chunk_of(name, chunk) for _, chunk in corrected]
         return changed
+
+    def change(self, block: str, apply: Callable[[], None]) -> None:
+        """See `Exchange.change`."""
+        with self._engine.node() as node:  # nothing is sent before it is known what is a change
+            blocks = [one for one in self._blocks[block] if one.id is not None]
+            before = [one.mirror.follow().copy() for one in blocks]
+            apply()
+            for one, was in zip(blocks, before, strict=True):
+                if one.id is not None:
+                    node.changed(one.id, one.mirror.follow() - was)
 
     def stride(self) -> float:
         """See `Exchange.stride`."""

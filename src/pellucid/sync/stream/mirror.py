@@ -40,6 +40,13 @@ class Mirror:
             self._array.copy_(torch.from_numpy(self.values))
 
     @torch.no_grad()
+    def follow(self) -> NDArray[np.float32]:
+        """The array's values, as they are now."""
+        if not self._direct:
+            torch.from_numpy(self.values).copy_(self._array)
+        return self.values
+
+    @torch.no_grad()
     def correct(self, correct: Callable[[], T]) -> T:
         """Apply corrections.
 
@@ -51,8 +58,7 @@ class Mirror:
         """
         if self._direct:
             return correct()
-        now = torch.from_numpy(self.values)
-        now.copy_(self._array)
+        now = torch.from_numpy(self.follow())
         before = now.clone()
         corrected = correct()
         self._array += (now - before).to(self._array)

@@ -302,6 +302,20 @@ class Node:
             if chunk.correct()
         ]
 
+    def changed(self, block_id: int, by: Values) -> None:
+        """The script has changed weights otherwise than by training: that counts whole.
+
+        Args:
+            block_id: which block.
+            by: the difference, of the whole array; it is in the weights already.
+        """
+        block = self._blocks[block_id]
+        for at, chunk in enumerate(block.chunks):
+            part = by[at * block.offer.chunk :][: len(chunk.th)]
+            if part.any():
+                chunk.changed(part)
+        self._pushing.hurry()  # others should not train on for long without it
+
     def weights(self, block_id: int) -> Values:
         """The cluster's weights as this box knows them, a copy: G, without our untold rest."""
         block = self._blocks[block_id]

@@ -193,10 +193,14 @@ class Owning:
             self._adopt(block, chunk)
         pending = mine.prepare(FP32)
         if pending is not None:
-            if weight is None:
-                weight = self._desk.weight(self._desk.box, block.gain_of(chunk))
-            self.accepted += owned.accept(self._desk.boot, pending.seq, pending.values, weight)
+            share = weight
+            if share is None:
+                share = self._desk.weight(self._desk.box, block.gain_of(chunk))
+            counts = None if pending.whole else share
+            self.accepted += owned.accept(self._desk.boot, pending.seq, pending.values, counts)
         self._adopt(block, chunk)
+        if pending is not None and pending.whole:  # and what was trained beside it
+            self.fold(block, chunk, weight)
 
     def _adopt(self, block: Block, chunk: int) -> None:
         owned, me = block.owned[chunk], self._desk.me
@@ -236,7 +240,7 @@ class Owning:
             return
         values = self._read(member, push, payload)
         if values is not None:
-            weight = self._desk.weight(member.box, push.gain)
+            weight = None if push.whole else self._desk.weight(member.box, push.gain)
             self.accepted += owned.accept(member.boot, push.seq, values, weight)
         self._fold_in_turn(block, push.chunk)
         self._answer(member, push, owned)

@@ -126,7 +126,7 @@ class Pushing:
         chunk = turn.block.chunks[turn.chunk]
         pending = None
         if chunk.since == me.since and chunk.version != NEVER:  # otherwise: weights first
-            if chunk.pending is None:
+            if chunk.pending is None and chunk.change is None:  # a change goes by itself, first
                 flight.settling = self._settling
             pending = chunk.prepare(self._desk.code)
         flight.seq = 0 if pending is None else pending.seq
@@ -141,6 +141,7 @@ class Pushing:
             have=chunk.version,
             gain=turn.block.gain_of(turn.chunk),
             codec=self._desk.code if pending is None else pending.code,
+            whole=pending is not None and pending.whole,
         )
         self._desk.send(flight.peer, push, b"" if pending is None else pending.payload)
 
@@ -237,7 +238,7 @@ class Pushing:
         self._goal = 1 if self._desk.code == FP32 else RESIDUE_ROUNDS
         for turn in self._turns.values():
             turn.rounds = 0
-        self._hurry()
+        self.hurry()
 
     def settled(self) -> bool:
         """Whether the latest `settle` is done."""
@@ -255,9 +256,9 @@ class Pushing:
             self._goal = RESIDUE_ROUNDS + 1
             for turn in self._turns.values():
                 turn.rounds = RESIDUE_ROUNDS
-            self._hurry()
+            self.hurry()
 
-    def _hurry(self) -> None:
+    def hurry(self) -> None:
         """Nobody waits for a cycle to be over."""
         self._waiting = {
             owner: [(0.0, tick, turn) for _, tick, turn in sorted(waiting, key=lambda w: w[1])]

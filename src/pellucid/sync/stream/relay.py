@@ -133,6 +133,10 @@ class RelayedExchange:
     def correct(self, blocks: Iterable[str] | None = None) -> None:
         """Nothing: it happens in the first worker whenever this one takes a batch."""
 
+    def change(self, block: str, apply: Callable[[], None]) -> None:  # noqa: ARG002
+        """See `Exchange.change`; only a first worker leads, and has changes that count."""
+        apply()
+
     def stride(self) -> float:
         """See `Exchange.stride`."""
         return float(self._call("stride"))

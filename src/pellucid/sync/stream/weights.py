@@ -153,6 +153,11 @@ class ClusterWeights(BoxWeights):
         if self._settling is not None:
             self._settling.enter()
 
+    def _bring_changes(self, held: Held) -> None:
+        """What the leader changes is what all are to go on with: it is not one box's share."""
+        bring = super()._bring_changes
+        self._exchange.change(held.block.name, lambda: bring(held))
+
     def leave(self) -> None:
         """See `Weights.leave` and [Note: last look]."""
         if self._settling is not None:
