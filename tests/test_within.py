@@ -117,7 +117,9 @@ def test_workers_of_each_box_stay_the_same_bits_whoever_dies(tmp_path: Path) -> 
     for folder in (first, second):
         folder.mkdir()
     options = (*EXACT, *secret, "--boxes", "2", "--log-dir", str(tmp_path / "a"))
-    run = RealRun(first, script(WEIGHTS, epochs=8), *options, fate="1 30 update SIGKILL")
+    # long enough for the other box to come in time, if it takes longer to start
+    text = script(WEIGHTS, epochs=40)
+    run = RealRun(first, text, *options, fate="1 30 update SIGKILL")
     with ended(run), _joined(second, run, *secret, "--log-dir", str(tmp_path / "b")) as joiner:
         code, out, err = run.finish()
         _, joined_err = joiner.communicate(timeout=TIMEOUT)
