@@ -197,3 +197,23 @@ def test_a_pass_of_unknown_length_ends_for_all_when_one_has_seen_its_end() -> No
         dealer.close(KEY, [])
     fleet.go_on(1.0)
     assert dealer_of(fleet, 1).open(KEY, b"order", None, trains=True).role is Role.SPENT
+
+
+def test_a_new_loader_for_every_pass_fills_no_message() -> None:
+    fleet = Fleet()
+    fleet.start(0)
+    fleet.start(1)
+    first, second = dealer_of(fleet, 0), dealer_of(fleet, 1)
+    for loader in range(260):
+        key = PassKey(loader, 0)
+        taken = []
+        for dealer in (first, second):
+            if dealer.open(key, b"order", 3, trains=True).role is Role.TRAIN:
+                taken += train(dealer, key)
+            dealer.close(key, [])
+        assert sorted(taken) == [0, 1, 2]
+    fleet.go_on(15.0)
+    for engine in fleet.engines.values():
+        with engine.node() as node:
+            assert node.view is not None
+            assert len(node.view.members) == 2

@@ -41,6 +41,7 @@ class Wait(Enum):
 
 WAIT: Final = Wait.WAIT
 REPORTED: int = 2  # passes of a loader of which boxes tell
+KEPT: Final = 200  # passes that are over, of all loaders: a message has room for 256
 
 
 @dataclass
@@ -70,6 +71,11 @@ class _Own:
     below: int = 0
     used_up: bool = False
     closed: bool = False
+
+    @property
+    def is_over(self) -> bool:
+        """Whether our script has nothing more to do with it."""
+        return self.closed and not self.begun and not self.pool
 
 
 class Passes:
@@ -304,8 +310,11 @@ class Passes:
         loader, latest = opened
         for key in [k for k in self._own if k[0] == loader and k[1] <= latest - REPORTED - 1]:
             one = self._own[key]
-            if one.closed and not one.begun and not one.pool:
+            if one.is_over:
                 del self._own[key]
+        # some scripts make a new loader for every pass
+        for key in [k for k, one in self._own.items() if one.is_over][:-KEPT]:
+            del self._own[key]
 
 
 class Steward:
