@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -87,11 +88,18 @@ def test_what_came_before_the_first_step_does_not_count() -> None:
 
 def test_a_summary_says_what_a_run_was() -> None:
     meters = Meters()
-    meters.update([reading(100, exchange=1, wait=1)] * 2, 1.0)
+    divided = replace(reading(100, exchange=1, wait=1), posted=100)
+    meters.update([divided] * 2, 1.0)
     assert meters.summary(0) == (
         "100 steps, 6,400 samples in 1.0 s: 6,400 samples/s; 20% of the time in exchange; "
         "about 1.6 times one worker (an estimate)"
     )
+
+
+def test_nothing_is_estimated_where_nothing_was_divided() -> None:
+    meters = Meters()
+    meters.update([reading(100, exchange=1, wait=1)] * 2, 1.0)
+    assert meters.summary(0) == "100 steps, 6,400 samples in 1.0 s: 6,400 samples/s"
 
 
 def test_where_workers_do_not_walk_in_step_their_samples_add_up() -> None:

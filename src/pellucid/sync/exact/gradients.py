@@ -51,6 +51,7 @@ FIRST: Final = 2**63
 # what a gradient counts that is not there, is there, is there and sparse: added up over workers
 ABSENT, DENSE, SPARSE = 0, 1, 1024
 NUMBERS: Final = 32  # of buckets, to tell them apart
+KEPT_TOLD: Final = 256  # tensors of what buckets tell
 
 
 @dataclass
@@ -97,6 +98,7 @@ class Reducer:
             weakref.WeakKeyDictionary()
         )
         self._number = 0  # of the latest bucket
+        self._told: dict[Any, torch.Tensor] = {}
         self.latest_bytes = 0  # of gradients, in the latest backward pass
 
     def enter(
@@ -197,10 +199,22 @@ class Reducer:
                 grad if kind == DENSE else torch.zeros_like(parameter)
                 for parameter, grad, kind in zip(parameters, grads, kinds, strict=True)
             ]
-        told = torch.tensor([*kinds, 1, context.number], dtype=values[0].dtype)
-        bucket = self._group.post([*values, told.to(values[0].device)], empty=empty)
+        told = self._tell((*kinds, 1, context.number), values[0].dtype, values[0].device)
+        bucket = self._group.post([*values, told], empty=empty)
         sparse = {k: grad for k, grad in enumerate(grads) if kinds[k] == SPARSE}
         self._pending[task].append(_Pending(bucket, context.number, parameters, sparse))
+
+    def _tell(
+        self, kinds: tuple[int, ...], dtype: torch.dtype, device: torch.device
+    ) -> torch.Tensor:
+        """What there is in a bucket, to travel with it; mostly the same as the last time."""
+        told = self._told.get((kinds, dtype, device))
+        if told is None:
+            if len(self._told) >= KEPT_TOLD:
+                self._told.clear()
+            told = torch.tensor(kinds, dtype=dtype, device=device)
+            self._told[kinds, dtype, device] = told
+        return told
 
     @torch.no_grad()
     def _finish(self, task: int) -> None:
