@@ -146,6 +146,44 @@ def test_a_loader_made_anew_at_the_same_line_needs_no_second_trial() -> None:
     assert roles(dealer) == [Role.TRY, Role.TRAIN, Role.TRAIN, Role.TRY]
 
 
+class Alike(Dataset[int]):
+    """Equal to all others of its kind."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Alike)
+
+    def __hash__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return torch.ones(2) * index
+
+    def __len__(self) -> int:
+        return 12
+
+
+@pytest.mark.parametrize("dataset", [DATA.tensors[0], Alike(), list(DATA.tensors[0])])
+def test_any_dataset_is_told_from_others_by_what_it_is_not_by_what_it_equals(dataset: Any) -> None:
+    dealer = SingleDealer()
+    with side(dealer):
+        net, optimizer = model()
+        for _ in range(2):
+            for x in DataLoader(dataset, 4):
+                step(net, optimizer, x)
+    first, second = roles(dealer)
+    assert (first, second) == (Role.TRY, Role.TRY if isinstance(dataset, list) else Role.TRAIN)
+
+
+def test_equal_datasets_are_not_taken_for_one_another() -> None:
+    dealer = SingleDealer()
+    with side(dealer):
+        net, optimizer = model()
+        for dataset in (Alike(), Alike()):
+            for x in DataLoader(dataset, 4):
+                step(net, optimizer, x)
+    assert roles(dealer) == [Role.TRY, Role.TRY]
+
+
 def test_after_a_break_the_rest_is_given_back() -> None:
     dealer = SingleDealer()
     with side(dealer) as s:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sized
 from typing import Any
 
 import torch
+from torch.utils.weak import WeakIdKeyDictionary
 
 from pellucid.sync.shared import generators, streams
 from pellucid.sync.shared.dealer import Dealer, Lease, PassKey, Role, Weights
@@ -63,7 +64,7 @@ class Passes:
         self._orders: dict[PassKey, Order] = {}
         self._own: dict[int, int] = {}  # batches that the script got, by loader
         self._shadows = Shadows()
-        self._proven: weakref.WeakKeyDictionary[Any, set[Any]] = weakref.WeakKeyDictionary()
+        self._proven = WeakIdKeyDictionary()  # of datasets: a tensor answers == by elements
         self._told: set[str] = set()
 
     # loops
