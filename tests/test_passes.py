@@ -146,7 +146,7 @@ def test_a_loader_made_anew_at_the_same_line_needs_no_second_trial() -> None:
     assert roles(dealer) == [Role.TRY, Role.TRAIN, Role.TRAIN, Role.TRY]
 
 
-class Alike(Dataset[int]):
+class Alike(Dataset[torch.Tensor]):
     """Equal to all others of its kind."""
 
     def __eq__(self, other: object) -> bool:

@@ -203,3 +203,81 @@ def test_the_table_forgets_whom_it_has_not_seen_for_longest() -> None:
     assert len(owned.table) == 1000
     assert 1 not in owned.table
     assert 1099 in owned.table
+
+
+# what is only averaged
+
+
+def averaged(values: Values) -> tuple[list[ContributedChunk], OwnedChunk]:
+    boxes = [
+        ContributedChunk(boot, values.copy(), np.empty_like(values), averaged=True)
+        for boot in (BOOT, BOOT + 1)
+    ]
+    for mine in boxes:
+        mine.seed()
+    return boxes, OwnedChunk(values.copy(), (1, 0), {}, SEED, Outer(0.5), averaged=True)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_is_averaged_never_leaves_the_range_of_what_boxes_have(seed: int) -> None:
+    """Running variances fall from 1 to values of all sizes; what is on its way is old by then."""
+    true = np.logspace(-6, 0, 32).astype(np.float32)
+    boxes, owned = averaged(np.ones(32, np.float32))
+    rng = np.random.default_rng(seed)
+    low = true * np.float32(0.5)
+    for _ in range(300):
+        for mine in boxes:
+            for _ in range(int(rng.integers(0, 60))):
+                noise = rng.uniform(0.5, 1.5, 32).astype(np.float32)
+                mine.th[:] = np.float32(0.9) * mine.th + np.float32(0.1) * true * noise
+            pending = mine.prepare(INT8)
+            if pending is not None and rng.random() < 0.7:
+                assert pending.code == FP32
+                told = CODECS[FP32].decode(pending.payload, 32)
+                owned.accept(mine.boot, pending.seq, told, 0.5)
+            if rng.random() < 0.7:
+                answer = owned.answer(mine.boot, mine.version, FP32)
+                values = None
+                if answer.base != answer.version:
+                    values = CODECS[answer.code].decode(answer.payload, 32)
+                news = Weights(answer.version, answer.base, values, dict(owned.table), 1)
+                mine.receive(news)
+            if rng.random() < 0.7:
+                mine.correct()
+            for values in (mine.th, owned.values):
+                assert (values >= low).all()
+                assert values.max() <= 1.5
+
+
+def test_what_is_averaged_comes_to_rest_alike_everywhere() -> None:
+    boxes, owned = averaged(np.ones(32, np.float32))
+    boxes[0].th[:] = 1e-6
+    boxes[1].th[:] = 0.1
+    boxes[1].th[3] = np.nan  # its own affair
+    for _ in range(100):
+        for mine in boxes:
+            pending = mine.prepare(INT8)
+            if pending is not None:
+                owned.accept(mine.boot, pending.seq, pending.told, 0.5)
+            answer = owned.answer(mine.boot, mine.version, FP32)
+            values = owned.values.copy() if answer.base != answer.version else None
+            mine.receive(Weights(answer.version, answer.base, values, dict(owned.table), 1))
+            mine.correct()
+    others = np.arange(32) != 3
+    for mine in boxes:
+        np.testing.assert_allclose(mine.th[others], owned.values[others], atol=1e-6)
+    assert np.isfinite(owned.values).all()
+
+
+def test_a_change_of_what_is_averaged_is_taken_over_whole() -> None:
+    boxes, owned = averaged(np.full(32, 0.002, np.float32))
+    mine = boxes[0]
+    owned.values[:] = 0.001  # in the meantime others had been there
+    before = mine.th.copy()
+    mine.th[:] = 1e-6
+    mine.changed(mine.th - before)
+    pending = mine.prepare(INT8)
+    assert pending is not None
+    assert pending.whole
+    owned.accept(BOOT, pending.seq, pending.told, None)
+    np.testing.assert_allclose(owned.values, 1e-6, rtol=1e-4)

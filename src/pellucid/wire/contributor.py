@@ -15,6 +15,13 @@ is not averaged with that of others: such a *change* is a delta of its own that 
 
 Whether a delta has arrived is read from the table that comes with all weights, not from who
 answered what: so it may be lost, delayed, doubled, or its owner may die, and it still counts once.
+
+[Note: averaged values]
+Buffers (the running variances of BatchNorm) follow the data by themselves, and what a box computed
+from old ones is no progress to be added to new ones: sums of stale or coarse deltas can leave the
+range of what any box has, and a variance that becomes negative is not a number in evaluation. So
+of a chunk that is only averaged a box sends what it *has*, in float32; the owner moves its values
+part of the way there; and a correction stops where the owner's values are, or the box's own.
 """
 
 from __future__ import annotations
@@ -24,6 +31,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pellucid.wire.codec import LARGE
 from pellucid.wire.messages import CODECS, FP32, NEVER, Version
 
 if TYPE_CHECKING:
@@ -47,14 +55,16 @@ class Pending(NamedTuple):
 
     Attributes:
         seq: its number.
-        values: what its receiver will read.
-        code: how it is encoded.
-        payload: the same values, encoded.
+        values: what it says of the difference to the base.
+        told: what its receiver will read: the same, or values, see [Note: averaged values].
+        code: how that is encoded.
+        payload: the same, encoded.
         whole: whether it counts whole, rather than as its box's share.
     """
 
     seq: int
     values: Values
+    told: Values
     code: int
     payload: Buffer
     whole: bool = False
@@ -85,10 +95,12 @@ class ContributedChunk:
         boot: of this box.
         th: the script's weights of the chunk, a view.
         base: memory for the base, a view; overwritten.
+        averaged: whether it is only averaged, see [Note: averaged values].
     """
 
-    def __init__(self, boot: int, th: Values, base: Values) -> None:
+    def __init__(self, boot: int, th: Values, base: Values, *, averaged: bool = False) -> None:
         self.boot = boot
+        self.averaged = averaged
         self.th = th
         self.base = base
         np.copyto(base, th)
@@ -125,21 +137,38 @@ class ContributedChunk:
         Args:
             code: how to encode a new one. What is not finite it holds back.
         """
-        if self.pending is None and self.change is not None:
-            values = np.zeros_like(self.change)
-            payload = CODECS[FP32].encode_delta(self.change, values.copy(), values)
-            self.change = None
-            if self._speaks(values):
-                self.sent += 1
-                self.pending = Pending(self.sent, values, FP32, payload, whole=True)
-        if self.pending is None:
-            now = self.th if self.queued is None else self.th + self.queued
-            values = np.zeros_like(now)
-            payload = CODECS[code].encode_delta(now, self.base, values)
-            if self._speaks(values):
-                self.sent += 1
-                self.pending = Pending(self.sent, values, code, payload)
+        if self.pending is None and self.averaged:
+            self.pending = self._prepare_values()
+        elif self.pending is None:
+            self.pending = self._prepare_change() or self._prepare_delta(code)
         return self.pending
+
+    def _prepare_change(self) -> Pending | None:
+        if self.change is None:
+            return None
+        values = np.zeros_like(self.change)
+        payload = CODECS[FP32].encode_delta(self.change, values.copy(), values)
+        self.change = None
+        return self._numbered(Pending(0, values, values, FP32, payload, whole=True))
+
+    def _prepare_delta(self, code: int) -> Pending | None:
+        now = self.th if self.queued is None else self._corrected(self.queued)
+        values = np.zeros_like(now)
+        payload = CODECS[code].encode_delta(now, self.base, values)
+        return self._numbered(Pending(0, values, values, code, payload))
+
+    def _prepare_values(self) -> Pending | None:
+        now = self.th if self.queued is None else self._corrected(self.queued)
+        told = np.where(np.abs(now) < LARGE, now, self.base)
+        whole, self.change = self.change is not None, None
+        payload = CODECS[FP32].encode(told)
+        return self._numbered(Pending(0, told - self.base, told, FP32, payload, whole))
+
+    def _numbered(self, said: Pending) -> Pending | None:
+        if not self._speaks(said.values):
+            return None
+        self.sent += 1
+        return said._replace(seq=self.sent)
 
     def receive(self, news: Weights) -> bool:
         """Take what the owner said. Returns whether it was of use.
@@ -169,9 +198,21 @@ class ContributedChunk:
         """Apply queued corrections to ``th``. Returns whether there were any."""
         if self.queued is None:
             return False
-        self.th += self.queued
+        if self.averaged:
+            np.copyto(self.th, self._corrected(self.queued))
+        else:
+            self.th += self.queued
         self.queued = None
         return True
+
+    def _corrected(self, correction: Values) -> Values:
+        """What the script's weights will be."""
+        if not self.averaged:
+            return self.th + correction
+        own = self.th.copy()  # other workers of the box may be writing it
+        low, high = np.minimum(own, self.base), np.maximum(own, self.base)
+        corrected: Values = np.clip(own + correction, low, high)
+        return corrected
 
     def _speaks(self, delta: Values) -> bool:
         """Whether a delta is more than what rounding makes of corrections.

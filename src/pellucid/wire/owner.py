@@ -77,6 +77,7 @@ class OwnedChunk:
         table: the latest delta of each boot that is in them.
         origin: the version that this owner took over.
         outer: momentum.
+        averaged: whether it is only averaged, see [Note: averaged values].
     """
 
     values: Values
@@ -84,6 +85,7 @@ class OwnedChunk:
     table: dict[int, int]
     origin: Version = NEVER
     outer: Outer = field(default_factory=Outer)
+    averaged: bool = False
     _shown: dict[int, _Shown] = field(default_factory=dict)
     _momentum: Values | None = None
     _gathered: Values | None = None
@@ -95,7 +97,7 @@ class OwnedChunk:
         Args:
             boot: who sends it.
             seq: its number.
-            values: the delta.
+            values: the delta; of a chunk that is only averaged, what the contributor has.
             weight: the contributor's; None for a change that counts whole.
         """
         if seq <= self.table.get(boot, 0):
@@ -104,10 +106,13 @@ class OwnedChunk:
         self.table[boot] = seq
         if len(self.table) > REMEMBERED:
             del self.table[next(iter(self.table))]
-        step = values if weight is None else values * np.float32(weight * self.outer.rate)
-        self.values += step
-        if self.outer.momentum and weight is not None:
-            self._gather(step)
+        if self.averaged:
+            self._approach(values, 1.0 if weight is None else weight)
+        else:
+            step = values if weight is None else values * np.float32(weight * self.outer.rate)
+            self.values += step
+            if self.outer.momentum and weight is not None:
+                self._gather(step)
         self.version = (self.version[0], self.version[1] + 1)
         return True
 
@@ -140,6 +145,12 @@ class OwnedChunk:
     def forget(self, boots: Mapping[int, object]) -> None:
         """Keep what was shown to these boots only."""
         self._shown = {boot: shown for boot, shown in self._shown.items() if boot in boots}
+
+    def _approach(self, values: Values, weight: float) -> None:
+        """Go part of the way to what a box has, and never beyond, whatever rounding does."""
+        low, high = np.minimum(self.values, values), np.maximum(self.values, values)
+        self.values += (values - self.values) * np.float32(weight)
+        np.clip(self.values, low, high, out=self.values)
 
     def _gather(self, step: Values) -> None:
         self._gathered = step if self._gathered is None else self._gathered + step

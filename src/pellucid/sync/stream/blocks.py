@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pellucid.cluster.ownership import NOBODY, owners
 from pellucid.wire.contributor import ContributedChunk
-from pellucid.wire.messages import BlockInfo, Offer, View
+from pellucid.wire.messages import FP32, BlockInfo, Offer, View
 from pellucid.wire.owner import OwnedChunk
 
 __all__ = ["Block", "ChunkKind"]
@@ -23,7 +23,7 @@ class ChunkKind(IntEnum):
     """What a chunk holds."""
 
     TRAINED = 0
-    AVERAGED = 1  # float buffers: never more than averaged
+    AVERAGED = 1  # float buffers: never more than averaged, see [Note: averaged values]
 
 
 @dataclass
@@ -61,8 +61,13 @@ class Block:
         """Take over an array of weights."""
         base = np.empty_like(th)
         chunks = [
-            ContributedChunk(boot, th[at : at + offer.chunk], base[at : at + offer.chunk])
-            for at in range(0, len(th), offer.chunk)
+            ContributedChunk(
+                boot,
+                th[at : at + offer.chunk],
+                base[at : at + offer.chunk],
+                averaged=kind == ChunkKind.AVERAGED,
+            )
+            for at, kind in zip(range(0, len(th), offer.chunk), kinds, strict=True)
         ]
         block = cls(id_, offer, th, kinds, 0.0, chunks)
         block.owners = block.backups = np.full(len(chunks), NOBODY, np.int64)
@@ -87,6 +92,10 @@ class Block:
     def gain_of(self, chunk: int) -> float:
         """Exponent of N in the weight of our deltas of a chunk."""
         return self.gain if self.kinds[chunk] == ChunkKind.TRAINED else 0.0
+
+    def code_of(self, chunk: int, code: int) -> int:
+        """How a chunk travels, where trained weights travel in a code."""
+        return FP32 if self.chunks[chunk].averaged else code
 
     def of(self, box: int) -> Iterator[int]:
         """Chunks that belong to a box."""

@@ -163,8 +163,8 @@ class Owning:
     ) -> None:
         assert self._desk.view is not None
         version = (self._desk.view.id, 0)
-        outer = self._desk.settings.outer
-        block.owned[chunk] = OwnedChunk(values, version, table, origin, outer)
+        outer, averaged = self._desk.settings.outer, block.chunks[chunk].averaged
+        block.owned[chunk] = OwnedChunk(values, version, table, origin, outer, averaged)
         block.frozen.pop(chunk, None)
         self._takeovers.pop((block.id, chunk), None)
         self._adopt(block, chunk)
@@ -197,7 +197,7 @@ class Owning:
             if share is None:
                 share = self._desk.weight(self._desk.box, block.gain_of(chunk))
             counts = None if pending.whole else share
-            self.accepted += owned.accept(self._desk.boot, pending.seq, pending.values, counts)
+            self.accepted += owned.accept(self._desk.boot, pending.seq, pending.told, counts)
         self._adopt(block, chunk)
         if pending is not None and pending.whole:  # and what was trained beside it
             self.fold(block, chunk, weight)

@@ -124,11 +124,11 @@ class Pushing:
         assert view is not None
         assert me is not None
         chunk = turn.block.chunks[turn.chunk]
-        pending = None
+        pending, code = None, turn.block.code_of(turn.chunk, self._desk.code)
         if chunk.since == me.since and chunk.version != NEVER:  # otherwise: weights first
             if chunk.pending is None and chunk.change is None:  # a change goes by itself, first
                 flight.settling = self._settling
-            pending = chunk.prepare(self._desk.code)
+            pending = chunk.prepare(code)
         flight.seq = 0 if pending is None else pending.seq
         push = Push(
             view=view.id,
@@ -140,7 +140,7 @@ class Pushing:
             seq=flight.seq,
             have=chunk.version,
             gain=turn.block.gain_of(turn.chunk),
-            codec=self._desk.code if pending is None else pending.code,
+            codec=code if pending is None else pending.code,
             whole=pending is not None and pending.whole,
         )
         self._desk.send(flight.peer, push, b"" if pending is None else pending.payload)
