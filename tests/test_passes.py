@@ -122,18 +122,6 @@ def test_loops_within_a_training_pass_are_everybodys_own() -> None:
     assert len(roles(dealer)) == 1
 
 
-def test_loaders_iterated_together_are_both_dealt() -> None:
-    dealer = SingleDealer()
-    with side(dealer):
-        net, optimizer = model()
-        for (x, _), (y, _) in zip(DataLoader(DATA, 4), DataLoader(DATA, 4), strict=True):
-            step(net, optimizer, torch.cat([x, y]))
-    assert [entry[1] for entry in dealer.log if entry[0] == "open"] == [
-        PassKey(0, 0),
-        PassKey(1, 0),
-    ]
-
-
 def test_a_loader_made_anew_at_the_same_line_needs_no_second_trial() -> None:
     dealer = SingleDealer()
     with side(dealer):

@@ -1,10 +1,10 @@
 """The two protocols behind which an asynchronous mode does its work.
 
 [Note: passes]
-A *pass* is one iteration of the script over a loader, opened with gradients enabled and not within
-another pass. Every worker runs the whole script, so all come by the same passes; a pass is known
-by the ordinal of its loader among the loaders, in the order in which they were first iterated,
-and by its number among the passes over that loader.
+A *pass* is one iteration of the script over a loader, begun with gradients enabled and neither
+within another pass nor beside one (see [Note: companions]). Every worker runs the whole script, so
+all come by the same passes; a pass is known by the ordinal of its loader among the loaders, in the
+order in which they were first iterated, and by its number among the passes over that loader.
 
 Whoever opens a loader's first pass *tries* it: this worker gets all batches, the others wait. The
 first change of weights proves it a training pass, which it is from the next batch on, for all. A

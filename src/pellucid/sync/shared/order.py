@@ -17,7 +17,7 @@ import torch
 
 from pellucid.sync.shared import generators
 
-__all__ = ["Order", "deposit", "held_by_sampler", "restore_deposit"]
+__all__ = ["Order", "deposit", "held_by_loader", "held_by_sampler", "restore_deposit"]
 
 AHEAD: Final = 1024  # batches listed at a time
 
@@ -35,9 +35,21 @@ def held_by_sampler(sampler: Any) -> tuple[Any, ...]:
     )
 
 
+def held_by_loader(loader: Any) -> tuple[Any, ...]:
+    """Generators and counters that the order of a loader's batches may hang on."""
+    held = held_by_sampler(loader.batch_sampler)
+    if loader.generator is not None and all(g is not loader.generator for g in held):
+        held = (*held, loader.generator)
+    return held
+
+
 def deposit(held: tuple[Any, ...]) -> bytes:
     """The states of the script's generators and of these, for `restore_deposit` elsewhere."""
-    return json.dumps(_plain(generators.states(held))).encode()
+    return _packed(generators.states(held))
+
+
+def _packed(states: Any) -> bytes:
+    return json.dumps(_plain(states)).encode()
 
 
 def restore_deposit(data: bytes, held: tuple[Any, ...]) -> None:
@@ -112,6 +124,12 @@ class Order:
             self._states = generators.states(self._held)
             generators.restore(own)
         return self._listed[index] if index < len(self._listed) else None
+
+    def after(self) -> bytes:
+        """The states at the end, as `deposit` would give them: another order can begin there."""
+        while not self._ended:
+            self.batch(len(self._listed))
+        return _packed(self._states)
 
     def restore_held(self) -> None:
         """Put the sampler's own generators to where listing left them, whatever moved them."""

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import itertools
+import sys
 import weakref
 from collections.abc import Callable, Iterator, Sized
+from types import FrameType
 from typing import Any
 
 import torch
 from torch.utils.weak import WeakIdKeyDictionary
 
 from pellucid.sync.shared import generators, streams
+from pellucid.sync.shared.companions import (
+    Begun,
+    Companion,
+    IndexedRounds,
+    ItemRounds,
+    Rounds,
+    ScannedRounds,
+    zipped_with,
+)
 from pellucid.sync.shared.dealer import Dealer, Lease, PassKey, Role, Weights
-from pellucid.sync.shared.order import Order, deposit, held_by_sampler, restore_deposit
+from pellucid.sync.shared.order import Order, deposit, held_by_loader, restore_deposit
 from pellucid.sync.shared.part import Part
 from pellucid.sync.shared.schedulers import Pace
 from pellucid.sync.shared.script_thread import in_script_thread
@@ -58,6 +70,7 @@ class Passes:
         self.opened = 0  # passes that the script has come by
         self._training: weakref.ref[Pass] | None = None  # it ends when the script drops it
         self.whole: PassKey | None = None  # a pass that is not dealt, under way
+        self._whole_began = 0
         self._ordinals: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
         self._loaders = itertools.count()
         self._numbers: dict[int, int] = {}
@@ -66,6 +79,9 @@ class Passes:
         self._shadows = Shadows()
         self._proven = WeakIdKeyDictionary()  # of datasets: a tensor answers == by elements
         self._told: set[str] = set()
+        self._clock = itertools.count()  # of beginnings
+        self._waiting: weakref.WeakSet[Loop] = weakref.WeakSet()  # begun, and not asked yet
+        self._ended = WeakIdKeyDictionary()  # of loaders: the companion that came to its end last
 
     # loops
 
@@ -76,10 +92,24 @@ class Passes:
             original: ``DataLoader.__iter__``.
             loader: the script's loader.
         """
-        if not self.dealt:
+        if not self.divides:
             return original(loader)
+        whole = functools.partial(original, loader)
         if has_index_batches(loader):
-            return self._iterate_indexed(original, loader)
+            return self._loop(
+                loader,
+                lambda place: self._iterate_indexed(original, loader, place),
+                lambda stream: IndexedRounds(original, loader, stream),
+                whole,
+            )
+        return self._loop(
+            loader,
+            lambda _: self._iterate_scanned(original, loader),
+            lambda stream: ScannedRounds(whole, stream, draws=loader.num_workers == 0),
+            whole,
+        )
+
+    def _iterate_scanned(self, original: Iterate, loader: Any) -> Iterator[Any]:
         self._explain(
             f"scanned-{type(loader.dataset).__name__}",
             f"every worker goes through all batches of {type(loader.dataset).__name__} and trains "
@@ -106,30 +136,43 @@ class Passes:
             shared: what the script iterates; has what it wraps as ``items``.
         """
         items = shared.items
-        if not self.dealt:
+        if not self.divides:
             return iter(items)
+
+        def rounds(stream: str) -> Rounds:
+            if _is_sequence(items):
+                return ItemRounds(items)
+            return ScannedRounds(lambda: iter(items), stream, draws=False)
+
+        return self._loop(shared, lambda _: self._share(shared), rounds, lambda: iter(items))
+
+    def _share(self, shared: Any) -> Iterator[Any]:
+        items = shared.items
         length = len(items) if isinstance(items, Sized) else None
         key = self._next_key(shared)
         opened = self.dealer.open(key, b"-", length, trains=True)
         begun = Pass(self, key, shared, opened.role, lambda: next(iter(items)))
+        begun.length = length
         if opened.role is Role.SPENT:
             return self._begin(begun, None)
         take = functools.partial(self.dealer.take, key)
-        if length is not None and hasattr(items, "__getitem__") and not hasattr(items, "keys"):
+        if _is_sequence(items):
             return self._begin(begun, ItemSource(items, take))
         return self._begin(begun, ScannedSource(lambda: iter(items), take, self.dealer.ended))
 
-    def _iterate_indexed(self, original: Iterate, loader: Any) -> Iterator[Any]:
-        held = held_by_sampler(loader.batch_sampler)
-        if loader.generator is not None and all(g is not loader.generator for g in held):
-            held = (*held, loader.generator)
+    def _iterate_indexed(
+        self, original: Iterate, loader: Any, place: tuple[str, int] | None
+    ) -> Iterator[Any]:
+        held = held_by_loader(loader)
         key, length = self._next_key(loader), _length(loader.batch_sampler)
-        site = self._site(loader)
+        # what makes one loader as good as another: made anew for each epoch, say
+        site = (place, type(loader.sampler), loader.batch_size)
         trains = self._is_proven(loader, site)
         opened = self.dealer.open(key, deposit(held), length, trains=trains)
         if opened.role is Role.WHOLE:
             return _Whole(self, key, original(loader), loader)
         begun = Pass(self, key, loader, opened.role, lambda: first_batch(loader, original), site)
+        begun.length = length
         if opened.role is Role.SPENT:
             return self._begin(begun, None)
         order = self._orders[key] = Order(loader, opened.order, held)
@@ -154,18 +197,92 @@ class Passes:
         return self._begin(begun, source)
 
     @property
-    def dealt(self) -> bool:
-        """Whether a loop that begins now is a pass; see [Note: passes]."""
-        if (
-            not in_script_thread()
-            or not torch.is_grad_enabled()
-            or torch.is_inference_mode_enabled()
-        ):
-            return False
-        return self.training is None or not self.training.handed
+    def divides(self) -> bool:
+        """Whether a loop that begins now may be a pass, or beside one; see [Note: passes]."""
+        return (
+            in_script_thread() and torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
+        )
+
+    def _loop(
+        self,
+        loader: Any,
+        as_pass: Callable[[tuple[str, int] | None], Iterator[Any]],
+        rounds: Callable[[str], Rounds],
+        whole: Callable[[], Iterator[Any]],
+    ) -> Loop:
+        """A loop that the script begins; what it is shows when it asks for a batch."""
+        frame = next(self.part.frames(), None)
+        place = None if frame is None else (frame.f_code.co_filename, frame.f_lineno)
+        begun = Begun(loader, next(self._clock), place, _generator(), rounds, whole)
+        loop = Loop(self, begun, lambda: as_pass(place))
+        self._waiting.add(loop)
+        return loop
+
+    def start(self, loop: Loop) -> Iterator[Any]:
+        """The batches of a loop of which the script wants the first now."""
+        self._waiting.discard(loop)
+        outer, begun = self.training, loop.begun
+        if outer is None:
+            if self.whole is not None and begun.time < self._whole_began:
+                return begun.whole()  # zipped with a loop that every worker iterates by itself
+            return self._start_pass(loop)
+        if not outer.is_under_way:  # within what loads its first batch
+            return begun.whole()
+        return self._beside(outer, begun)
+
+    def _beside(self, outer: Pass, begun: Begun) -> Companion:
+        """What a loop is that is within a pass, or beside it."""
+        if begun.time < outer.began:
+            return self._accompany(outer, begun)
+        ended: Companion | None = (
+            self._ended.get(begun.loader) if _has_identity(begun.loader) else None
+        )
+        if ended is not None and ended.resume(outer, begun):
+            return ended
+        if begun.generator not in (0, outer.generator) and outer.handed == 1:
+            # most likely one that goes on for ever; plain python began it at the first batch
+            return self._accompany(outer, begun)
+        return Companion(self, begun, None)
+
+    def _start_pass(self, loop: Loop) -> Iterator[Any]:
+        others = zipped_with(loop) if self._waiting else ()
+        for other in others:
+            if isinstance(other, Loop) and other in self._waiting:
+                # this one is repeated as long as that one lasts
+                other.start()
+                outer = self.training
+                return loop.begun.whole() if outer is None else self._accompany(outer, loop.begun)
+        return loop.begin()
+
+    def _accompany(self, outer: Pass, begun: Begun) -> Companion:
+        stream = f"{self.part.seed}/{outer.key.loader}/{outer.key.number}/beside {outer.companions}"
+        outer.companions += 1
+        return Companion(self, begun, stream, ahead=not outer.handed)
+
+    def forget(self, loop: Loop) -> None:
+        """A loop is asked for its first batch."""
+        self._waiting.discard(loop)
+
+    def exhausted(self, loader: Any, companion: Companion) -> None:
+        """A companion came to its end: the script may begin it anew."""
+        if _has_identity(loader):
+            self._ended[loader] = companion
+
+    def tell_unpaired(self, begun: Begun) -> None:
+        """A loop within a pass goes on over several of its batches, out of step with it."""
+        kind = type(getattr(begun.loader, "dataset", begun.loader)).__name__
+        where = "" if begun.place is None else " begun at {}:{}".format(*begun.place)
+        self._explain(
+            f"unpaired-{begun.place}",
+            f"the loop over {kind}{where} goes on within another loop, and not by one batch for "
+            f"each of that loop's: every worker goes through it on its own, so its batches meet "
+            f"others of the loop around it than under plain python. If they belong together, "
+            f"iterate both with zip()",
+        )
 
     def _begin(self, begun: Pass, source: Source | Callable[[], Source] | None) -> Iterator[Any]:
         self._training = weakref.ref(begun)
+        begun.began = next(self._clock)
         streams.within_pass(self.part.seed, begun.key, self.part.number)
         if begun.role is not Role.TRY:
             self.part.begin()
@@ -186,11 +303,9 @@ class Passes:
         self.opened += 1
         return PassKey(ordinal, number)
 
-    def _site(self, loader: Any) -> Any:
-        """What makes one loader as good as another: made anew for each epoch, say."""
-        frame = next(self.part.frames(), None)
-        place = None if frame is None else (frame.f_code.co_filename, frame.f_lineno)
-        return (place, type(loader.sampler), loader.batch_size)
+    def begin_whole(self, key: PassKey) -> None:
+        """A loop begins that every worker iterates by itself."""
+        self.whole, self._whole_began = key, next(self._clock)
 
     # what others ask
 
@@ -265,6 +380,48 @@ class Passes:
                 self.part.tell("notice", text)
 
 
+class Loop:
+    """What the script gets for a loop that it begins: which it is, shows at its first batch.
+
+    Args:
+        passes: all of them.
+        begun: what is known of it.
+        as_pass: makes it a pass.
+    """
+
+    def __init__(self, passes: Passes, begun: Begun, as_pass: Callable[[], Iterator[Any]]) -> None:
+        self._passes = passes
+        self.begun = begun
+        self._as_pass = as_pass
+        self._batches: Iterator[Any] | None = None
+        begun.iterator = weakref.ref(self)
+
+    def __iter__(self) -> Loop:
+        return self
+
+    def __len__(self) -> int:
+        return len(self.begun.loader)
+
+    def __next__(self) -> Any:
+        if self._batches is None:
+            self._batches = self._passes.start(self)
+        return next(self._batches)
+
+    def start(self) -> None:
+        """Make it a pass, and get its first batch."""
+        self._passes.forget(self)
+        self._batches = self.begin()
+        if isinstance(self._batches, Pass):
+            self._batches.prepare()
+
+    def begin(self) -> Iterator[Any]:
+        """Make it a pass."""
+        batches = self._as_pass()
+        if isinstance(batches, Pass):
+            batches.generator = self.begun.generator
+        return batches
+
+
 class Pass:
     """One pass that is dealt, or on trial, as the script iterates it.
 
@@ -287,15 +444,21 @@ class Pass:
         site: Any = None,
     ) -> None:
         self.key = key
+        self.length: int | None = None  # batches, if that is known
+        self.began = 0  # in beginnings of loops and passes
         self.role = role
         self.trial = Trial() if role is Role.TRY else None
+        self.generator = 0  # see `Begun`
         self.handed = 0  # batches that the script has got
+        self.companions = 0  # loops that were found to go with it
         self.source: Source | None = None
         self._passes = passes
         self._loader = loader
         self._first = first
         self._site = site
         self._lease: Lease | None = None  # of the batch that the script has in hand
+        self._next: tuple[Lease | None, Any] | None = None  # a batch that it is to get
+        self._whole = False
         self._closed = False
 
     def __iter__(self) -> Pass:
@@ -305,8 +468,32 @@ class Pass:
         return len(self._loader)
 
     def __next__(self) -> Any:
-        if self._closed:
+        if self._next is None:
+            self.prepare()
+        if self._next is None:
             raise StopIteration
+        (self._lease, batch), self._next = self._next, None
+        self.handed += 1
+        self._passes.handed(self.key)
+        return batch
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether the script has got a batch, or is about to."""
+        return self.handed > 0 or self._next is not None
+
+    @property
+    def index(self) -> int:
+        """Which batch the script has in hand, or is about to get; of an earlier pass: negative."""
+        lease = self._lease if self._next is None else self._next[0]
+        if lease is None:
+            return 0
+        return lease.index - (self.key.number - lease.key.number) * (self.length or 0)
+
+    def prepare(self) -> None:
+        """Get the batch that the script is to get next, if there is one."""
+        if self._closed or self._next is not None:
+            return
         self._have_done()
         self._prove()
         item: tuple[Lease | None, Any] | None = None
@@ -316,13 +503,26 @@ class Pass:
             item = self._late()
         if item is None and not self.handed:
             item = self._rehearse()
+        self._next = item
         if item is None:
             self.close(whole=True)
-            raise StopIteration
-        self._lease, batch = item
-        self.handed += 1
-        self._passes.handed(self.key)
-        return batch
+
+    def end_before(self) -> None:
+        """The batch in hand is none any more: what the pass is zipped with has come to its end.
+
+        Waits for the others' batches, as at any end; one that is left undone by the dead is not
+        this worker's to do, whose loop is over.
+        """
+        dealer = self._passes.dealer
+        if self.role is Role.TRAIN and self._lease is not None:
+            lease, self._lease = self._lease, None
+            dealer.ended(lease)
+            while (late := dealer.finish(self.key)) is not None:
+                if late.index < lease.index:
+                    dealer.close(self.key, [late])
+                    break
+                dealer.ended(late)
+        self._whole = True
 
     def __del__(self) -> None:
         self.close()
@@ -336,6 +536,7 @@ class Pass:
         if self._closed:
             return
         self._closed = True
+        whole |= self._whole
         self._have_done()
         self._prove()
         dealer = self._passes.dealer
@@ -345,6 +546,9 @@ class Pass:
             else:
                 dealer.undecided(self.key)
         undone = self.source.undone if self.source else []
+        if self._next is not None and self._next[0] is not None:
+            undone = [self._next[0], *undone]
+        self._next = None
         self.source = None
         self._passes.left(self)
         dealer.close(self.key, undone)
@@ -402,7 +606,7 @@ class _Whole:
         self._key = key
         self._batches = batches
         self._loader = loader
-        passes.whole = key
+        passes.begin_whole(key)
 
     def __iter__(self) -> _Whole:
         return self
@@ -423,6 +627,28 @@ class _Whole:
     def _end(self) -> None:
         if self._passes.whole == self._key:
             self._passes.whole = None
+
+
+def _generator() -> int:
+    """The id of the generator function's frame that begins a loop; 0 if it is begun elsewhere."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_flags & inspect.CO_GENERATOR:
+            return id(frame)
+        package = str(frame.f_globals.get("__name__")).partition(".")[0]
+        if package not in ("torch", "pellucid") and frame.f_code.co_name != "__iter__":
+            return 0
+        frame = frame.f_back
+    return 0
+
+
+def _is_sequence(items: Any) -> bool:
+    return isinstance(items, Sized) and hasattr(items, "__getitem__") and not hasattr(items, "keys")
+
+
+def _has_identity(loader: Any) -> bool:
+    """Whether there can be a weak reference to it."""
+    return hasattr(loader, "__weakref__")
 
 
 def _length(sampler: Any) -> int | None:

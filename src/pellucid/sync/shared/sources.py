@@ -28,6 +28,7 @@ __all__ = [
     "Source",
     "first_batch",
     "has_index_batches",
+    "lone_shadow",
 ]
 
 Take = Callable[[], Lease | None]
@@ -104,6 +105,20 @@ class Shadows:
             if loader.persistent_workers:
                 self._kept[loader] = shadow
         return shadow
+
+
+def lone_shadow(loader: Any) -> Any:
+    """A loader like the script's, with a sampler of ours, that works in this process only."""
+    shadow = copy.copy(loader)
+    vars(shadow).update(
+        batch_sampler=_Sampler(loader.batch_sampler),
+        _iterator=None,
+        num_workers=0,
+        prefetch_factor=None,
+        persistent_workers=False,
+        timeout=0,
+    )
+    return shadow
 
 
 class IndexedSource:
@@ -204,6 +219,11 @@ class ScannedSource:
     def undone(self) -> list[Lease]:
         """See `Source.undone`: a lease is taken when its item is asked for."""
         return []
+
+    @property
+    def position(self) -> int:
+        """Items gone through; all, once one beyond the end was asked for."""
+        return self._position
 
     def next(self) -> tuple[Lease, Any] | None:
         """See `Source.next`."""

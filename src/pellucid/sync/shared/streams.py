@@ -16,21 +16,22 @@ import torch
 
 from pellucid.sync.shared.dealer import PassKey
 
-__all__ = ["after_pass", "within_pass"]
+__all__ = ["after_pass", "begin", "within_pass"]
 
 
 def within_pass(seed: int, key: PassKey, number: int) -> None:
     """Begin a worker's own stream; the worker of number 0 keeps the one it has."""
     if number:
-        _seed_all(f"{seed}/{key.loader}/{key.number}/{number}")
+        begin(f"{seed}/{key.loader}/{key.number}/{number}")
 
 
 def after_pass(seed: int, key: PassKey) -> None:
     """Begin the stream that all workers share until the next pass."""
-    _seed_all(f"{seed}/{key.loader}/{key.number}/after")
+    begin(f"{seed}/{key.loader}/{key.number}/after")
 
 
-def _seed_all(text: str) -> None:
+def begin(text: str) -> None:
+    """Begin the random stream of a name."""
     number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
     random.seed(number)
     np.random.seed(number & 0xFFFFFFFF)
