@@ -27,15 +27,12 @@ import gc
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from pellucid.sync.shared import generators, streams
 from pellucid.sync.shared.dealer import Lease, PassKey
 from pellucid.sync.shared.order import Order, deposit, held_by_loader
 from pellucid.sync.shared.sources import IndexedSource, ItemSource, ScannedSource, lone_shadow
-
-if TYPE_CHECKING:
-    from pellucid.sync.shared.passes import Pass, Passes
 
 __all__ = [
     "Begun",
@@ -73,6 +70,38 @@ class Begun:
     rounds: Callable[[str], Rounds]
     whole: Callable[[], Iterator[Any]]
     iterator: Callable[[], object] = lambda: None
+
+
+class Outer(Protocol):
+    """The pass that a companion goes with."""
+
+    key: PassKey
+    handed: int  # batches given to the script so far
+    length: int | None  # batches in all, where that is known
+
+    @property
+    def index(self) -> int:
+        """Which batch the script has in hand, or is about to get."""
+
+    def prepare(self) -> None:
+        """Take the next batch, which the script is about to ask for."""
+
+    def end_before(self) -> None:
+        """End without the batch that was prepared."""
+
+
+class Company(Protocol):
+    """All loops of the script."""
+
+    @property
+    def training(self) -> Outer | None:
+        """The pass that the script is in."""
+
+    def exhausted(self, loader: Any, companion: Companion) -> None:
+        """A companion came to its end."""
+
+    def tell_unpaired(self, begun: Begun) -> None:
+        """Tell the user that batches are not paired as under plain python."""
 
 
 class Rounds(Protocol):
@@ -205,7 +234,7 @@ class Companion:
     """
 
     def __init__(
-        self, passes: Passes, begun: Begun, stream: str | None, *, ahead: bool = False
+        self, passes: Company, begun: Begun, stream: str | None, *, ahead: bool = False
     ) -> None:
         self._passes = passes
         self._begun = begun
@@ -241,7 +270,7 @@ class Companion:
             return self._at(self._before - 1)
         return self._at(max(0, self._before + outer.index), outer)
 
-    def resume(self, outer: Pass, begun: Begun) -> bool:
+    def resume(self, outer: Outer, begun: Begun) -> bool:
         """Begin the next round, if the last one ended at the batch of the pass that is in hand.
 
         Args:
@@ -257,7 +286,7 @@ class Companion:
 
     # following
 
-    def _follow(self, outer: Pass | None) -> bool:
+    def _follow(self, outer: Outer | None) -> bool:
         """Whether positions are known; counts the call."""
         key = None if outer is None else outer.key
         if key != self._pass:
@@ -276,7 +305,7 @@ class Companion:
         self._calls += 1
         return outer.handed == self._calls
 
-    def _at(self, position: int, outer: Pass | None = None) -> Any:
+    def _at(self, position: int, outer: Outer | None = None) -> Any:
         assert self._rounds is not None
         if self._repeated is not None:
             return self._repeat(position)
@@ -341,7 +370,7 @@ class Companion:
             assert found is not None
             yield found[0]
 
-    def _tell(self, outer: Pass | None) -> None:
+    def _tell(self, outer: Outer | None) -> None:
         step = None if outer is None else (outer.key, outer.handed)
         if step is None:
             return
