@@ -112,6 +112,23 @@ def test_the_run_stops_if_the_user_wants_it_so(tmp_path: Path) -> None:
     assert "The run stops (--on-failure stop)" in err
 
 
+ENDS_EARLY = COUNTS.replace(
+    """        optimizer.zero_grad()
+""",
+    """        if not first and epoch == 1 and own == 2:
+            sys.exit(5)
+        optimizer.zero_grad()
+""",
+)
+
+
+def test_the_batch_of_a_follower_whose_script_ends_early_is_done_by_another(tmp_path: Path) -> None:
+    with ended(RealRun(tmp_path, ENDS_EARLY, *HOGWILD)) as run:
+        code, out, err = run.finish()
+    assert (code, times_trained(tmp_path).tolist()) == (0, [3.0] * SAMPLES), err
+    assert out.splitlines()[-2:] == ["epoch 2 trained 360", "ends"]
+
+
 ALONE = """
 import torch
 from torch import nn

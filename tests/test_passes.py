@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -183,6 +184,57 @@ def test_after_a_break_the_rest_is_given_back() -> None:
         assert s.mode.passes.training is None
         assert s.weights.log[-1] == "leave"
     assert ("close", PassKey(0, 0)) in dealer.log
+
+
+def test_the_batch_of_a_script_that_ends_in_the_middle_of_a_pass_is_given_back() -> None:
+    dealer = SingleDealer()
+    with side(dealer) as s:
+        net, optimizer = model()
+        loader = DataLoader(DATA, 2)
+        for x, _ in loader:
+            step(net, optimizer, x)
+
+        def train() -> None:
+            for x, _ in loader:
+                step(net, optimizer, x)
+                if s.mode.steps == 9:
+                    sys.exit(3)
+
+        with pytest.raises(SystemExit):
+            train()
+        assert s.mode.break_off()
+        s.mode.close()
+    key = PassKey(0, 1)
+    done = [entry[1] for entry in dealer.log if entry[0] == "done"]
+    assert [lease.index for lease in done if lease.key == key] == [0, 1]  # type: ignore[attr-defined]
+    assert dealer.take(key) == Lease(key, 2)
+
+
+def test_an_iterator_that_is_kept_holds_its_batch_until_the_end() -> None:
+    dealer = SingleDealer()
+    with side(dealer) as s:
+        net, optimizer = model()
+        batches = iter(DataLoader(DATA, 2))
+        for _ in range(3):
+            step(net, optimizer, next(batches)[0])
+        assert s.mode.break_off()
+    assert dealer.take(PassKey(0, 0)) == Lease(PassKey(0, 0), 2)
+
+
+def test_what_the_script_had_when_it_broke_off_a_pass_is_done_when_it_goes_on() -> None:
+    dealer = SingleDealer()
+    with side(dealer) as s:
+        net, optimizer = model()
+        for _ in range(2):
+            for x, _ in DataLoader(DATA, 2):
+                step(net, optimizer, x)
+                if s.mode.steps % 3 == 0:
+                    break
+            with torch.no_grad():
+                net(DATA.tensors[0])
+            assert dealer.log[-1][0] == "done"
+        assert not s.mode.break_off()
+    assert len([entry for entry in dealer.log if entry[0] == "done"]) == 6
 
 
 def test_steps_outside_of_loops_are_told_with_the_line() -> None:

@@ -76,6 +76,7 @@ class Worker:
             follows=spec.index > 0,
         )
         self._close: Callable[[], None] = lambda: None  # the mode's work, at the script's end
+        self._break_off: Callable[[], bool] = lambda: False  # likewise, where that is an early one
         self._failed = False  # the script raised: the launcher decides what that means
         self._code = 0  # what the script's process ends with, as far as its end is known
         self._ended = threading.Event()
@@ -230,6 +231,7 @@ class Worker:
         from torch.optim import optimizer
 
         self._close = mode.close
+        self._break_off = mode.break_off
         patch_entropy(self._patches, self.spec.seed)
         patch_loaders(self._patches, mode.iterate)
         patch_modules(self._patches, mode.call)
@@ -307,10 +309,13 @@ class Worker:
         if self.spec.cluster is not None and not self.spec.index:
             # before the others see this box leave: one of them would take over its lead
             self.tell("ended", "", code=self._code)
+        broke_off = bool(self._code) and self._break_off()
         self._close()
         sys.stdout.flush()
         self._fields[Field.STATE] = State.FINISHED
-        if self.spec.workers > 1 and self.spec.cluster is None and not self._failed:
+        # one that broke off is missed: the launcher is to see its end, and to say so
+        missed = self._failed or broke_off
+        if self.spec.workers > 1 and self.spec.cluster is None and not missed:
             self._wait_for_leader()
 
 

@@ -80,7 +80,10 @@ class AsynchronousMode:
 
     def call(self, original: Original, module: nn.Module, args: Any, kwargs: Any) -> Any:
         """What ``module(*args, **kwargs)`` gives the script."""
-        if self._inside or not torch.is_grad_enabled() or not in_script_thread():
+        if self._inside or not in_script_thread():
+            return original(module, *args, **kwargs)
+        self.passes.settle()
+        if not torch.is_grad_enabled():
             return original(module, *args, **kwargs)
         training = self.passes.training
         if training is not None and next(module.parameters(), None) is not None:
@@ -98,7 +101,10 @@ class AsynchronousMode:
 
     def before_step(self, optimizer: Any, *_: Any) -> None:
         """An optimizer is about to step."""
-        if self.passes.trains and in_script_thread():
+        if not in_script_thread():
+            return
+        self.passes.settle()
+        if self.passes.trains:
             self._registry.prepare_step(optimizer)
             self.weights.before_step(optimizer)
 
@@ -132,6 +138,11 @@ class AsynchronousMode:
 
     def look_up(self) -> None:
         """What a worker looks at now and then; raises if it is to end."""
+
+    def break_off(self) -> bool:
+        """The script ends by an error or an exit code. Returns whether in the middle of a pass."""
+        self.passes.break_off()
+        return self.passes.broke_off
 
     def close(self) -> None:
         """The script has ended."""

@@ -79,6 +79,8 @@ class Passes:
         self._shadows = Shadows()
         self._proven = WeakIdKeyDictionary()  # of datasets: a tensor answers == by elements
         self._told: set[str] = set()
+        self._in_hand: tuple[PassKey, Lease] | None = None  # of a pass that the script broke off
+        self.broke_off = False  # the script ended within a pass, by an error or an exit code
         self._clock = itertools.count()  # of beginnings
         self._waiting: weakref.WeakSet[Loop] = weakref.WeakSet()  # begun, and not asked yet
         self._ended = WeakIdKeyDictionary()  # of loaders: the companion that came to its end last
@@ -92,6 +94,7 @@ class Passes:
             original: ``DataLoader.__iter__``.
             loader: the script's loader.
         """
+        self.settle()
         if not self.divides:
             return original(loader)
         whole = functools.partial(original, loader)
@@ -136,6 +139,7 @@ class Passes:
             shared: what the script iterates; has what it wraps as ``items``.
         """
         items = shared.items
+        self.settle()
         if not self.divides:
             return iter(items)
 
@@ -220,6 +224,7 @@ class Passes:
 
     def start(self, loop: Loop) -> Iterator[Any]:
         """The batches of a loop of which the script wants the first now."""
+        self.settle()
         self._waiting.discard(loop)
         outer, begun = self.training, loop.begun
         if outer is None:
@@ -343,8 +348,30 @@ class Passes:
         """The script has ended: leave a pass that it is still in."""
         if self.training is not None:
             self.training.close()
+        self.settle()
+
+    def break_off(self) -> None:
+        """The script ends by an error or an exit code: others are to do the batch in its hands."""
+        if self.training is not None:
+            self.training.leave_in_hand()
+            self.broke_off = True
+        if self._in_hand is not None:
+            (key, lease), self._in_hand = self._in_hand, None
+            self.dealer.close(key, [lease])
+            self.broke_off = True
+
+    def settle(self) -> None:
+        """The script goes on: it had done with the batch that it had when it left a pass."""
+        if self._in_hand is not None:
+            (_, lease), self._in_hand = self._in_hand, None
+            self.dealer.done(lease)
+            self.batch_done()
 
     # what a pass tells
+
+    def left_in_hand(self, key: PassKey, lease: Lease) -> None:
+        """The script left a pass by ``break``, or by an error, which may be its end."""
+        self._in_hand = key, lease
 
     def handed(self, key: PassKey) -> None:
         """The script was given a batch."""
@@ -537,7 +564,9 @@ class Pass:
             return
         self._closed = True
         whole |= self._whole
-        self._have_done()
+        if whole or self.role is not Role.TRAIN:
+            self._have_done()
+        self.leave_in_hand()
         self._prove()
         dealer = self._passes.dealer
         if self.trial is not None:
@@ -552,6 +581,12 @@ class Pass:
         self.source = None
         self._passes.left(self)
         dealer.close(self.key, undone)
+
+    def leave_in_hand(self) -> None:
+        """Whether the script has done with its batch is still to be seen."""
+        if self._lease is not None:
+            self._passes.left_in_hand(self.key, self._lease)
+            self._lease = None
 
     def _have_done(self) -> None:
         if self._lease is not None:
