@@ -151,4 +151,12 @@ def test_a_script_without_loader_runs_as_ever_and_is_told_its_loop(tmp_path: Pat
     assert code == 0, err
     assert float(out)
     assert "script.py:9 (for start in range(0, 64, 16):)" in err
+    assert "is not divided: one worker does it alone, with all threads. To divide it" in err
     assert "write: for start in pellucid.share(range(0, 64, 16)):" in err
+
+
+def test_of_one_worker_nothing_is_said_to_be_undivided(tmp_path: Path) -> None:
+    with ended(RealRun(tmp_path, ALONE, "--mode", "hogwild", "--workers", "1")) as run:
+        code, out, err = run.finish()
+    assert (code, "divided" in err) == (0, False), err
+    assert float(out)

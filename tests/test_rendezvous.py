@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from pellucid.errors import LaunchError, LinkError, MismatchError, NetworkError, RemoteProtocolError
 from pellucid.launch.bundle import pack
 from pellucid.launch.channel import Channel, greeting
+from pellucid.launch.company import Company
 from pellucid.launch.door import Door
 from pellucid.launch.listening import open_site
 from pellucid.launch.register import Register, View
@@ -411,3 +412,19 @@ def test_a_taken_port_is_an_error_unless_any_will_do() -> None:
 def test_an_address_that_is_not_ours(address: Address, words: str) -> None:
     with pytest.raises(LaunchError, match=words):
         open_site(0, "lab", address, 1)
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("ImportError: no\n", "the script failed on this box, which leaves the run; the others go"),
+        ("", "the script ended with exit code 7 on this box, which leaves the run"),
+    ],
+)
+def test_what_a_script_said_that_failed_on_a_joined_box(
+    tmp_path: Path, said: str, told: str
+) -> None:
+    (tmp_path / "worker-0.err").write_text(said)
+    text = Company.failed(object.__new__(Company), tmp_path, 7)
+    assert text.startswith(told)
+    assert text.endswith(said.strip() or "worker-0.out")

@@ -29,7 +29,7 @@ from pellucid import __version__
 from pellucid.errors import DivergenceError, ExchangeError, StoppedError
 from pellucid.intercept.callers import script_frames
 from pellucid.intercept.functions import patch_functions
-from pellucid.intercept.loaders import patch_loaders
+from pellucid.intercept.loaders import count_cores, patch_loaders
 from pellucid.intercept.modules import patch_modules
 from pellucid.intercept.patch import Patches
 from pellucid.intercept.seeds import patch_entropy
@@ -257,6 +257,7 @@ class Worker:
                 os.sched_setaffinity(int(thread.name), self.spec.cpus)
         # a loader's processes are to work beside the training, not in its place
         os.register_at_fork(after_in_child=lambda: os.sched_setaffinity(0, everywhere))
+        count_cores(self._patches, everywhere)
 
     def _group(self) -> Group:
         """The workers; those with a GPU each exchange what is large from GPU to GPU."""

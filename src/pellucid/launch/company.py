@@ -178,12 +178,23 @@ class Company:
         self.door.close()
         self.hand_over()
 
-    def failed(self, run_dir: Path) -> str:
-        """The script has failed on this box: what it said last, for it was not shown."""
+    def failed(self, run_dir: Path, code: int) -> str:
+        """The script has failed on this box: what it said last, for it was not shown.
+
+        Args:
+            run_dir: where the workers' records are.
+            code: the script's exit code.
+        """
         try:
             said = (run_dir / "worker-0.err").read_bytes()[-TAIL_BYTES:].decode("utf-8", "replace")
         except OSError:
             said = ""
+        if not said.strip():
+            return (
+                f"the script ended with exit code {code} on this box, which leaves the run; the "
+                f"others go on. It said nothing of an error; what it printed is in "
+                f"{run_dir}/worker-0.out"
+            )
         return (
             "the script failed on this box, which leaves the run; the others go on. Files that it "
             "reads and that are not beside it must be on every box. It said:\n" + said.rstrip()

@@ -386,14 +386,17 @@ class Run:
         summary = self._meters.summary(leader)
         if self._company is not None:
             summary = "; ".join([summary, *self._company.parts()])
-            if code > 0 and self._supervisor.conclusion and self._company.part == "joined":
-                self._say("error", self._company.failed(self._run_dir.path))
+            ended = self._supervisor.conclusion
+            if code > 0 and ended and self._company.part == "joined":
+                self._say("error", self._company.failed(self._run_dir.path, ended))
         self._log.write(self._elapsed(), {"event": "end", "code": code, "text": summary})
         self._log.close()
         if self._log.trouble:
             text = f"the records in {self._run_dir.path} are not complete: {self._log.trouble}"
             self._console.say(text)
-        if code == 0 or self._meters.latest[leader].steps:
+        # of one worker nothing is to be divided
+        divides = self._settings.workers > 1 or self._company is not None
+        if (code == 0 and divides) or self._meters.latest[leader].steps:
             self._console.say(summary)
             if self._settings.profile:
                 self._console.say(self._meters.profile())

@@ -165,8 +165,14 @@ class AsynchronousMode:
         self.part.tell(
             "notice",
             f"an optimizer steps outside of any loop over a DataLoader, so {where} is not divided: "
-            f"every worker does all of it by itself. To divide it, import pellucid and {remedy}",
+            f"{self._who_does_it()}. To divide it, import pellucid and {remedy}",
         )
+
+    def _who_does_it(self) -> str:
+        """Who does what is not divided."""
+        if self.passes.divided:
+            return "every worker does all of it by itself"
+        return "one worker does it alone, with all threads"
 
 
 class Shared:

@@ -80,6 +80,7 @@ class Passes:
         self._proven = WeakIdKeyDictionary()  # of datasets: a tensor answers == by elements
         self._told: set[str] = set()
         self._in_hand: tuple[PassKey, Lease] | None = None  # of a pass that the script broke off
+        self.divided = False  # there was a training pass
         self.broke_off = False  # the script ended within a pass, by an error or an exit code
         self._clock = itertools.count()  # of beginnings
         self._waiting: weakref.WeakSet[Loop] = weakref.WeakSet()  # begun, and not asked yet
@@ -290,7 +291,7 @@ class Passes:
         begun.began = next(self._clock)
         streams.within_pass(self.part.seed, begun.key, self.part.number)
         if begun.role is not Role.TRY:
-            self.part.begin()
+            self.begin()
             self.weights.enter(keep=self.part.leads())
         if begun.role is Role.SPENT:
             self.weights.leave()  # to rehearse on a copy of its own
@@ -307,6 +308,11 @@ class Passes:
         number = self._numbers[ordinal] = self._numbers.get(ordinal, -1) + 1
         self.opened += 1
         return PassKey(ordinal, number)
+
+    def begin(self) -> None:
+        """A training pass begins: the other workers may start."""
+        self.divided = True
+        self.part.begin()
 
     def begin_whole(self, key: PassKey) -> None:
         """A loop begins that every worker iterates by itself."""
@@ -629,7 +635,7 @@ class Pass:
         passes.dealer.decide(self.key, trains=True)
         if self._site is not None:
             passes.proven(self._loader, self._site)
-        passes.part.begin()
+        passes.begin()
         passes.weights.enter(keep=True)
 
 

@@ -152,6 +152,9 @@ class LockstepMode(StreamMode):
         while states[0] not in (State.FINISHED, State.DEAD) and not self._flags[Flag.STOP]:
             time.sleep(END_SECONDS)
 
+    def _who_does_it(self) -> str:
+        return "every worker does all of it by itself"
+
     def _leads(self) -> bool:
         return self._agreement.leads
 
