@@ -64,7 +64,7 @@ __all__ = [
 ]
 
 MAGIC: Final = b"pellucid"
-VERSION: Final = 1  # of everything that goes over the wire
+VERSION: Final = 2  # of everything that goes over the wire
 NONCE_BYTES: Final = 32
 KEY_BYTES: Final = 32
 OPEN_SECONDS: Final = 10.0  # from connection to open; who is slower has other intentions
