@@ -20,7 +20,7 @@ import time
 import warnings
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import torch
@@ -69,6 +69,29 @@ class _Trial:
     decides: str  # a reason why what it did this time says nothing about the next, if there is one
 
 
+@dataclass
+class _Attempt:
+    """One way to split a call, to be held against the whole.
+
+    Attributes:
+        call: the call.
+        way: the way.
+        rows: which are whose.
+        whole: the call, run whole.
+        saved: what each run begins with.
+    """
+
+    call: Call
+    way: Way
+    rows: Rows
+    whole: _Trial
+    saved: Saved
+
+    def region(self, group: Group) -> Region:
+        """A region to run it in."""
+        return Region(group, self.rows, self.way.main_dim, self.way.reduces)
+
+
 class Prover:
     """Tries modules.
 
@@ -86,7 +109,6 @@ class Prover:
         self.order = replicas.Order()  # of all parameters of modules
         self._all_threads = all_threads
         self._small = False
-        self._other_output: Any = None  # of the latest trial with other weights
         self._saving = 0.0
 
     def prove(self, call: Call, before: Proof | None) -> Proof | None:
@@ -141,15 +163,17 @@ class Prover:
             if rows is None:
                 too_few = too_few or not why  # of the likeliest way
                 continue
+            attempt = _Attempt(call, way, rows, whole, saved)
             with guesses() as guessed:
-                outputs, reason = self._try(call, way, rows, whole, saved)
+                outputs, reason = self._try(attempt, timed=self._small)
             if outputs is not None:
                 if not self._pays(call.module):
                     return Proof(None, why=TOO_SMALL)
-                if not before and (
-                    reason := self._try_others(call, way, rows, whole, outputs, saved)
-                    or self._try_gradients(call, way, rows, whole, outputs, saved)
-                ):
+                alike = before.alike if before else ()
+                if not before:
+                    reason, alike = self._try_others(attempt, outputs)
+                    reason = reason or self._try_gradients(attempt, outputs)
+                if reason:
                     why = why or reason
                     continue
                 # what counts its calls may do something else later: look more often
@@ -163,28 +187,29 @@ class Prover:
                     guessed=bool(guessed),
                     next_check=checks,
                     counts=counts,
-                    alike=before.alike if before else self._by_chance(whole.output, outputs),
+                    alike=alike,
                 )
             why = why or reason
         # with fewer rows than workers, this time, there is nothing to explain
         return Proof(None, why="" if too_few and not before else why)
 
     def _try(
-        self, call: Call, way: Way, rows: Rows, whole: _Trial, saved: Saved
+        self, attempt: _Attempt, *, timed: bool = False
     ) -> tuple[tuple[Joint, ...] | None, str]:
         """One way against the whole, on all workers; the joined dims, or None and a reason."""
-        region = Region(self._group, rows, way.main_dim, way.reduces)
+        call, whole, saved = attempt.call, attempt.whole, attempt.saved
+        region = attempt.region(self._group)
         outputs: tuple[Joint, ...] | None = None
         why = ""
 
         def split() -> Any:
-            return call.split(region, way)
+            return call.split(region, attempt.way)
 
         try:
             trial = self._trial(saved, split)
             outputs = _compare(whole, trial, region)
             # the first runs paid for warming up, and any may be disturbed: the best of some counts
-            for _ in range(TIMED_RUNS if self._small else 0):
+            for _ in range(TIMED_RUNS if timed else 0):
                 whole.seconds = min(whole.seconds, self._trial(saved, call.whole).seconds)
                 trial.seconds = min(trial.seconds, self._trial(saved, split).seconds)
             self._saving = whole.seconds - trial.seconds
@@ -198,77 +223,56 @@ class Prover:
         return (outputs, "") if self._all(outputs is not None) else (None, why)
 
     def _try_others(
-        self,
-        call: Call,
-        way: Way,
-        rows: Rows,
-        tried: _Trial,
-        outputs: tuple[Joint, ...],
-        saved: Saved,
-    ) -> str:
-        """Try a way with other weights, too; a reason against it, "" if there is none.
+        self, attempt: _Attempt, outputs: tuple[Joint, ...]
+    ) -> tuple[str, tuple[int, ...]]:
+        """Try a way with other weights, too.
 
         Where a model begins with zeros, in its last layer perhaps, a mean over all rows is the same
         as that over some. It is not for long.
+
+        Returns:
+            A reason against it, "" if there is none; and the places of numbers that may be the
+            same everywhere by chance: those that other weights do not change, such as how many
+            answers are right.
         """
-        self._other_output = None
-        leaves = leaves_of(tried.output)
-        if not any(
-            dim is None and numbers_of(leaf) is not None
-            for leaf, dim in zip(leaves, outputs, strict=True)
-        ):
-            return ""
-        with saved.other_weights() as others:
+        leaves = leaves_of(attempt.whole.output)
+        pairs = enumerate(zip(leaves, outputs, strict=True))
+        same = {
+            k: numbers
+            for k, (leaf, dim) in pairs
+            if dim is None and (numbers := numbers_of(leaf)) is not None
+        }
+        if not same:
+            return "", ()
+        with attempt.saved.other_weights() as others:
             if others is None:
-                return ""
+                return "", tuple(same)
             try:
-                whole = self._trial(others, call.whole)
+                whole = self._trial(others, attempt.call.whole)
             except (DivergenceError, StoppedError):
                 raise
             except Exception:  # they are no weights that it could have
                 others.restore()
-                return ""
-            found, why = self._try(call, way, rows, whole, others)
-            self._other_output = whole.output
-        return why if found is None else "" if found == outputs else MIXES
+                return "", tuple(same)
+            found, why = self._try(replace(attempt, whole=whole, saved=others))
+        if found != outputs:
+            return why or MIXES, ()
+        changed = leaves_of(whole.output)
+        return "", tuple(k for k, was in same.items() if _is_still(was, changed[k]))
 
-    def _by_chance(self, output: Any, outputs: tuple[Joint, ...]) -> tuple[int, ...]:
-        """Places of numbers that may be the same everywhere by chance.
-
-        With other weights they were what they had been: how many answers are right, for one.
-        """
-        leaves = [numbers_of(leaf) for leaf in leaves_of(output)]
-        others = [numbers_of(leaf) for leaf in leaves_of(self._other_output)]
-        self._other_output = None
-        if len(others) != len(leaves):
-            others = leaves
-        trios = enumerate(zip(leaves, others, outputs, strict=True))
-        return tuple(
-            k
-            for k, (one, other, dim) in trios
-            if dim is None and one is not None and (other is None or torch.equal(one, other))
-        )
-
-    def _try_gradients(
-        self,
-        call: Call,
-        way: Way,
-        rows: Rows,
-        tried: _Trial,
-        outputs: tuple[Joint, ...],
-        saved: Saved,
-    ) -> str:
+    def _try_gradients(self, attempt: _Attempt, outputs: tuple[Joint, ...]) -> str:
         """Go backward from one way and from the whole; a reason against it, "" if there is none."""
+        call, way, saved = attempt.call, attempt.way, attempt.saved
         wanted = prove_gradients.wanted_of(call.module)
         if not torch.is_grad_enabled() or not wanted or _has_backward_hooks(call.module):
             return ""
-        weights = prove_gradients.weights_of(tried.output)
+        weights = prove_gradients.weights_of(attempt.whole.output)
         told, whole = self._whole_gradients(call, saved, weights, wanted)
         if told is prove_gradients.Told.NOTHING:
             return ""
         if told is prove_gradients.Told.DRAWS:
             return "it draws random numbers in backward"
-        region = Region(self._group, rows, way.main_dim, way.reduces)
+        region = attempt.region(self._group)
 
         def split() -> Any:
             return call.rows(region, way)
@@ -497,6 +501,12 @@ def numbers_of(leaf: Any) -> torch.Tensor | None:
     if isinstance(leaf, torch.Tensor) and leaf.numel() <= MOST_COMPARED and not leaf.is_complex():
         return leaf.detach().to("cpu", torch.float64).reshape(-1)
     return None
+
+
+def _is_still(was: torch.Tensor, leaf: Any) -> bool:
+    """Whether a leaf's numbers are what they were."""
+    now = numbers_of(leaf)
+    return now is None or torch.equal(was, now)
 
 
 def agree(group: Group, mine: Sequence[torch.Tensor]) -> bool:
