@@ -22,7 +22,7 @@ from torch import nn
 __all__ = ["Belongings"]
 
 MOST: Final = 10_000  # objects that are looked into
-LONGEST: Final = 100_000  # members of a collection that is copied
+LONGEST: Final = 100_000  # members of a collection that are looked into
 LARGEST: Final = 64 << 20  # bytes of an array that is copied
 
 
@@ -63,10 +63,10 @@ def _reachable(attributes: list[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
         if isinstance(value, tuple):
             members: Iterable[Any] = value
         elif isinstance(value, list | set | deque | dict):
-            if len(value) > LONGEST:
-                continue
             members = value.values() if isinstance(value, dict) else value
             yield name, value
+            if len(value) > LONGEST:
+                members = ()
         elif isinstance(value, np.ndarray):
             if value.nbytes <= LARGEST and value.dtype != object:
                 yield name, value

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -49,9 +48,7 @@ class Saved:
         ]
         self._attributes = [(vars(m), _plain(m)) for m in self._modules]
         self._belongings = Belongings(
-            (name, vars(m)[name])
-            for m, (_, plain) in zip(self._modules, self._attributes, strict=True)
-            for name in plain
+            attribute for _, plain in self._attributes for attribute in plain.items()
         )
         # a cache of keys and values, for one: no buffer, and written to
         self._kept = [
@@ -117,8 +114,7 @@ class Saved:
                 del now[name]
             for name, value in before.items():
                 if name not in now or not _is_same(now[name], value):
-                    # the copy was taken to compare with; hand out another, so that it stays
-                    now[name] = copy.copy(value) if type(value) in (list, dict, set) else value
+                    now[name] = value
 
     def _put_parts_back(self) -> None:
         """Undo what the run built or replaced: the real call is to do it."""
@@ -234,13 +230,13 @@ def computed_by_torch(module: nn.Module) -> set[str]:
 
 
 def _plain(module: nn.Module) -> dict[str, Any]:
-    """A module's own attributes, containers copied.
+    """A module's own attributes.
 
     Left out is what torch keeps there itself, and what its hooks compute anew for every call.
     """
     computed = computed_by_torch(module)
     return {
-        k: copy.copy(v) if type(v) in (list, dict, set) else v
+        k: v
         for k, v in vars(module).items()
         if k not in _NOT_PLAIN
         and k not in computed
