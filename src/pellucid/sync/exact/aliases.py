@@ -28,13 +28,14 @@ class aliased:  # noqa: N801 - used like a function; a generator would take long
         self._module = module
         self._reducer = reducer
         self._again = again
+        self.modules: list[nn.Module] = []  # all of them, where gradients are wanted
         self._slots: list[_Slot] = []
         self._aliases: dict[int, torch.Tensor] = {}  # by the identity of the parameter
         self._lists: list[tuple[nn.Module, list[Any]]] = []
 
     def __enter__(self) -> list[torch.Tensor]:
         """Returns what outputs of the body are to be tied to."""
-        inner = list(self._module.modules()) if torch.is_grad_enabled() else []
+        inner = self.modules = list(self._module.modules()) if torch.is_grad_enabled() else []
         self._slots = slots = _slots(inner)
         if not slots:
             return []

@@ -22,7 +22,7 @@ from torch.autograd import forward_ad
 
 from pellucid.sync.exact.aliases import aliased
 from pellucid.sync.exact.gradients import Reducer, stray_leaves
-from pellucid.sync.exact.leaving import leave
+from pellucid.sync.exact.leaving import hand_out_computed, leave
 from pellucid.sync.exact.proof import Proof
 from pellucid.sync.exact.prove import MIXES, TOO_SMALL, Prover, agree, numbers_of
 from pellucid.sync.exact.race import Race
@@ -230,7 +230,8 @@ class Calls:
         self.latest_region, self.latest_way = region, way
         self._latest_module = weakref.ref(call.module)  # the script may want its memory back
         saved = Saved(call.module, weights=False) if proof.alike else None
-        with aliased(call.module, self.reducer) as ties, inside():
+        tables = aliased(call.module, self.reducer)
+        with tables as ties, inside():
             region.ties.extend(ties)
             output = self._timed(lambda: call.split(region, way))
         if saved is not None and not self._are_alike(output, proof):
@@ -239,6 +240,7 @@ class Calls:
             saved.restore()
             return self._run_whole(call)
         try:
+            hand_out_computed(region, tables.modules)
             return leave(region, output, proof, call.module)
         finally:
             region.ties.clear()  # they lead to what entered, and the region is kept

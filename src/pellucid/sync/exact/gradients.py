@@ -232,11 +232,11 @@ class Reducer:
             for k, (parameter, on_host) in enumerate(zip(item.parameters, grads, strict=True)):
                 if kinds[k] < DENSE:
                     continue
-                grad = on_host.to(parameter.device)
                 if kinds[k] >= SPARSE:
-                    grad = self._sum_sparse(parameter, item.sparse.get(k))
-                    _add_to(parameter, grad)
-                elif parameter.grad is None:
+                    _add_to(parameter, self._sum_sparse(parameter, item.sparse.get(k)))
+                    continue
+                grad = on_host.to(parameter.device)
+                if parameter.grad is None:
                     parameter.grad = grad
                 else:
                     into.append(parameter.grad)

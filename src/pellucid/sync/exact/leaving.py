@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import torch
@@ -22,7 +23,7 @@ from pellucid.sync.exact.saved import computed_by_torch
 from pellucid.sync.exact.tree import leaves_of, map_leaves
 from pellucid.sync.exact.view import BatchView
 
-__all__ = ["leave"]
+__all__ = ["hand_out_computed", "leave"]
 
 # outputs smaller than this are made whole at once: losses and metrics will ask for them anyway
 LARGE_BYTES: Final = 512 << 10
@@ -50,7 +51,6 @@ def leave(region: Region, output: Any, proof: Proof, module: nn.Module) -> Any:
         raise UnsupportedError(msg)
     if torch.is_grad_enabled():
         leaves = _wanting(region, leaves, proof)
-        _hand_out_computed(region, module)
     left = {
         k: _left(region, leaf, dim)
         for k, (leaf, dim) in enumerate(zip(leaves, proof.outputs, strict=True))
@@ -83,9 +83,14 @@ def _wanting(region: Region, leaves: list[Any], proof: Proof) -> list[Any]:
     ]
 
 
-def _hand_out_computed(region: Region, module: nn.Module) -> None:
-    """What torch's own hooks computed of parameters: the script may make a penalty of it."""
-    for part in module.modules():
+def hand_out_computed(region: Region, modules: Sequence[nn.Module]) -> None:
+    """What torch's own hooks computed of parameters: the script may make a penalty of it.
+
+    Args:
+        region: the call.
+        modules: all that took part in it.
+    """
+    for part in modules:
         if not part._forward_pre_hooks:
             continue
         for name in computed_by_torch(part):
