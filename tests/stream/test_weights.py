@@ -53,6 +53,20 @@ class Script:
         return torch.cat([p.detach().flatten().double() for p in self.net.parameters()])
 
 
+def after_a_step(
+    fleet: Fleet, dtype: torch.dtype = torch.float32
+) -> tuple[list[Script], torch.Tensor]:
+    """Two scripts that have made a step of 1 each and told it, and the weights before it."""
+    scripts = [Script(fleet, box, seed=0, dtype=dtype) for box in (0, 1)]
+    before = scripts[0].values()
+    for script in scripts:
+        script.begin()
+    for script in scripts:
+        script.step(1.0)
+    fleet.go_on(2.0)
+    return scripts, before
+
+
 @pytest.fixture
 def fleet() -> Fleet:
     made = Fleet()
@@ -107,13 +121,7 @@ def test_steps_of_both_boxes_come_together_averaged(fleet: Fleet, dtype: torch.d
 
 
 def test_the_leader_looks_at_the_clusters_weights_and_its_own_rest_is_kept(fleet: Fleet) -> None:
-    scripts = [Script(fleet, box, seed=0) for box in (0, 1)]
-    before = scripts[0].values()
-    for script in scripts:
-        script.begin()
-    for script in scripts:
-        script.step(1.0)
-    fleet.go_on(2.0)
+    scripts, before = after_a_step(fleet)
     scripts[0].weights.leave()
     seen = scripts[0].values()
     torch.testing.assert_close(seen - before, torch.ones_like(seen), atol=1e-5, rtol=0)
@@ -192,13 +200,7 @@ def test_a_mirror_follows_its_array_and_adds_corrections() -> None:
 def test_what_the_leader_changes_between_passes_counts_whole(
     fleet: Fleet, dtype: torch.dtype
 ) -> None:
-    scripts = [Script(fleet, box, seed=0, dtype=dtype) for box in (0, 1)]
-    before = scripts[0].values()
-    for script in scripts:
-        script.begin()
-    for script in scripts:
-        script.step(1.0)
-    fleet.go_on(2.0)
+    scripts, before = after_a_step(fleet, dtype)
     for script in scripts:
         script.weights.leave()
     with torch.no_grad():  # it loads a checkpoint

@@ -152,13 +152,13 @@ class ContributedChunk:
         return self._numbered(Pending(0, values, values, FP32, payload, whole=True))
 
     def _prepare_delta(self, code: int) -> Pending | None:
-        now = self.th if self.queued is None else self._corrected(self.queued)
+        now = self._now()
         values = np.zeros_like(now)
         payload = CODECS[code].encode_delta(now, self.base, values)
         return self._numbered(Pending(0, values, values, code, payload))
 
     def _prepare_values(self) -> Pending | None:
-        now = self.th if self.queued is None else self._corrected(self.queued)
+        now = self._now()
         told = np.where(np.abs(now) < LARGE, now, self.base)
         whole, self.change = self.change is not None, None
         payload = CODECS[FP32].encode(told)
@@ -204,6 +204,10 @@ class ContributedChunk:
             self.th += self.queued
         self.queued = None
         return True
+
+    def _now(self) -> Values:
+        """The script's weights, with what is queued for them."""
+        return self.th if self.queued is None else self._corrected(self.queued)
 
     def _corrected(self, correction: Values) -> Values:
         """What the script's weights will be."""

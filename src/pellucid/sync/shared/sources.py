@@ -99,9 +99,7 @@ class Shadows:
         """The shadow of a loader."""
         shadow = self._kept.get(loader)
         if shadow is None:
-            shadow = copy.copy(loader)
-            # not by setattr: a loader refuses to have its sampler replaced
-            vars(shadow).update(batch_sampler=_Sampler(loader.batch_sampler), _iterator=None)
+            shadow = _shadow(loader)
             if loader.persistent_workers:
                 self._kept[loader] = shadow
         return shadow
@@ -109,15 +107,14 @@ class Shadows:
 
 def lone_shadow(loader: Any) -> Any:
     """A loader like the script's, with a sampler of ours, that works in this process only."""
+    return _shadow(loader, num_workers=0, prefetch_factor=None, persistent_workers=False, timeout=0)
+
+
+def _shadow(loader: Any, **others: Any) -> Any:
+    """A copy with a sampler of ours, and with other settings."""
     shadow = copy.copy(loader)
-    vars(shadow).update(
-        batch_sampler=_Sampler(loader.batch_sampler),
-        _iterator=None,
-        num_workers=0,
-        prefetch_factor=None,
-        persistent_workers=False,
-        timeout=0,
-    )
+    # not by setattr: a loader refuses to have its sampler replaced
+    vars(shadow).update(batch_sampler=_Sampler(loader.batch_sampler), _iterator=None, **others)
     return shadow
 
 
