@@ -363,6 +363,27 @@ def returns_a_number() -> tuple[nn.Module, Calls]:
     return ReturnsMean(), plainly(values(ROWS, IN))
 
 
+class Forces(Net):
+    """Energies, and what they push their inputs to: it goes backward in its forward."""
+
+    def forward(self, x: Any, *_: Any) -> Any:
+        energy = super().forward(x).square().sum(1)
+        return energy, -torch.autograd.grad(energy.sum(), x, create_graph=True)[0]
+
+
+def forces_on_what_wants_them() -> tuple[nn.Module, Calls]:
+    return Forces(), plainly(values(ROWS, IN).requires_grad_())
+
+
+class OwnForces(Forces):
+    def forward(self, x: Any, *_: Any) -> Any:
+        return super().forward(x.detach().requires_grad_())
+
+
+def forces() -> tuple[nn.Module, Calls]:
+    return OwnForces(), plainly(values(ROWS, IN))
+
+
 SPLIT: dict[Make, tuple[tuple[int | None, ...], bool]] = {
     batch_first: ((0,), False),
     sequences: ((0,), False),
@@ -384,6 +405,8 @@ SPLIT: dict[Make, tuple[tuple[int | None, ...], bool]] = {
     wants_input_gradient: ((0,), False),
     keeps_mean: ((0,), True),
     returns_a_number: ((0,), True),
+    forces: ((0,), False),
+    forces_on_what_wants_them: ((0,), False),
 }
 
 
@@ -619,6 +642,25 @@ def test_modules_that_run_whole(make: Make, workers: int) -> None:
 def test_a_batch_with_fewer_rows_than_workers_proves_nothing() -> None:
     found = check(2, few_rows)
     assert (found.way, found.why, found.told) == (None, "", [])
+
+
+class HookedUp(Net):
+    """It can be called with its hook only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_forward_pre_hook(lambda _, args: (args[0].double(),))
+
+
+def cannot_be_tried() -> tuple[nn.Module, Calls]:
+    return HookedUp(), plainly((values(ROWS, IN) * 10).long())
+
+
+def test_a_module_that_cannot_be_tried_runs_whole_and_says_so() -> None:
+    found = check(2, cannot_be_tried)
+    (told,) = found.told
+    assert "runs HookedUp whole" in told
+    assert "tried without its hooks, it raises RuntimeError: mat1 and mat2" in told
 
 
 # what a proof does not hold for

@@ -128,7 +128,10 @@ class Calls:
         proof = self._proof(call, shape[:2])
         rows = call.division(proof.way, self._group) if proof.way else None
         if rows is None:
-            return self._run_whole(call)
+            output = self._run_whole(call)
+            if proof.passing and proof.why:  # and yet the call has not raised
+                self._explain_whole(call.module, proof)
+            return output
         self.trains_split |= trains
         if self.races is not None and trains and proof.way is not None:
             self._race(call, proof, proof.way, rows)
@@ -173,8 +176,8 @@ class Calls:
         if proof is None or proof.is_due(_numbers(module)):
             self._switches.pop(module, None)  # they may be more by now
             fresh = self._prover.prove(call, proof)
-            if fresh is None:
-                return Proof(None)  # not provable on this call: run it whole, try on the next
+            if fresh.passing:
+                return fresh
             if fresh.way is None and fresh.why:
                 self._explain_whole(module, fresh, 0 if proof is None else proof.since_check)
             proof = fresh

@@ -25,9 +25,11 @@ one, so that it does so in the same order. A bucket tells which of its gradients
 
 from __future__ import annotations
 
+import gc
 import weakref
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any, Final
 
 import torch
@@ -260,7 +262,7 @@ def stray_leaves(output: Any) -> list[torch.Tensor]:
     """Leaves that a split call's outputs depend on other than through an alias or an input.
 
     Their gradients would be this worker's part and look like the whole: such a call must not be
-    split.
+    split. Not so of what it made itself and nobody holds, to go backward to it within forward.
 
     Args:
         output: what the call returned.
@@ -277,7 +279,15 @@ def stray_leaves(output: Any) -> list[torch.Tensor]:
         if hasattr(node, "variable"):
             stray.append(node.variable)
         queue += [following for following, _ in node.next_functions if following is not None]
-    return stray
+    return [leaf for leaf in stray if _is_held(leaf, stray)]
+
+
+def _is_held(leaf: torch.Tensor, by_us: list[Any]) -> bool:
+    """Whether Python code can get at a leaf other than through a graph."""
+    return any(
+        holder is not by_us and not isinstance(holder, FrameType)
+        for holder in gc.get_referrers(leaf)
+    )
 
 
 def _looks_like(parameter: torch.Tensor, alias: torch.Tensor) -> torch.Tensor:

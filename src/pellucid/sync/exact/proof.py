@@ -35,6 +35,7 @@ class Proof:
         alike: places of outputs that were found to be the same everywhere, and may be so by chance.
         wanting: for each leaf of the outputs, whether it wants a gradient on any worker; empty
             until that is known.
+        passing: it is about one call, and nothing to rely on later.
         restless: how often the script set which of them soon after a check.
     """
 
@@ -48,6 +49,7 @@ class Proof:
     counts: bool = False
     numbers: dict[str, int | float] = field(default_factory=dict)
     alike: tuple[int, ...] = ()
+    passing: bool = False
     wanting: list[bool] = field(default_factory=list)
     restless: Counter[str] = field(default_factory=Counter)
 

@@ -108,10 +108,11 @@ class Prover:
         self._numbers = itertools.count()
         self.order = replicas.Order()  # of all parameters of modules
         self._all_threads = all_threads
+        self._needs_graph = False
         self._small = False
         self._saving = 0.0
 
-    def prove(self, call: Call, before: Proof | None) -> Proof | None:
+    def prove(self, call: Call, before: Proof | None) -> Proof:
         """Try a module on the inputs of a call.
 
         Args:
@@ -119,12 +120,12 @@ class Prover:
             before: the proof to check again, or None.
 
         Returns:
-            The proof; None where this call allows none (its module is not yet initialised, or
-            raises: then the real call must).
+            The proof, perhaps only about this call: its module is not yet initialised, or its
+            trial raises, as then the real call should.
         """
         module = call.module
         if any(isinstance(p, nn.parameter.UninitializedParameter) for p in module.parameters()):
-            return None
+            return Proof(None, passing=True)
         if any(isinstance(m, torch.jit.ScriptModule) for m in module.modules()):
             return Proof(None, why="a TorchScript module cannot be looked into")
         self._agree_on_parameters(module)
@@ -133,13 +134,14 @@ class Prover:
         versions = call.versions()
         given = Belongings([("inputs", call.inputs)])
         try:
-            whole = self._trial(saved, call.whole)
+            whole = self._first_trial(saved, given, call.whole)
         except (DivergenceError, StoppedError):
             raise
-        except Exception:  # the script's own error: the real call will raise it
+        except Exception as error:  # the script's own: the real call will raise it, too
             saved.restore()
             given.restore()
-            return None
+            raised = f"tried without its hooks, it raises {type(error).__name__}: {_line(error)}"
+            return Proof(None, why=raised, passing=True)
         changes = given.changes()
         given.restore()
         if changes or call.versions() != versions:
@@ -416,9 +418,24 @@ class Prover:
         saved.restore()
         return seconds
 
+    def _first_trial(self, saved: Saved, given: Belongings, run: Callable[[], Any]) -> _Trial:
+        """Run as those that follow it, which need a graph if this one does."""
+        self._needs_graph = False
+        try:
+            return self._trial(saved, run)
+        except (DivergenceError, StoppedError):
+            raise
+        except Exception:
+            if not torch.is_grad_enabled():
+                raise
+        saved.restore()
+        given.restore()
+        self._needs_graph = True  # of a forward that goes backward, to forces from an energy
+        return self._trial(saved, run)
+
     def _trial(self, saved: Saved, run: Callable[[], Any]) -> _Trial:
         """Run from the saved state without side effects, and note what changed."""
-        with torch.no_grad(), _without_a_trace(saved) as out:
+        with torch.set_grad_enabled(self._needs_graph), _without_a_trace(saved) as out:
             began = time.perf_counter()
             output = run()
             if torch.cuda.is_initialized():  # what was started there is not over yet

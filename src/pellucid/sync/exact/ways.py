@@ -102,12 +102,15 @@ class Call:
         return split_rows(total, tuple(group.living), group.workers, group.index)
 
     def on_copies(self) -> Call:
-        """The same call with copies of its tensors, for a trial to do with as it likes."""
+        """The same call with copies of its tensors, for a trial to do with as it likes.
+
+        They want gradients where the tensors do: a forward may go backward to its inputs.
+        """
 
         def copied(leaf: Any) -> Any:
             if isinstance(leaf, BatchView) and leaf.whole is None and leaf.local is not None:
-                return BatchView(leaf.group, leaf.rows, leaf.local.detach().clone())
-            return leaf.detach().clone() if isinstance(leaf, torch.Tensor) else leaf
+                return BatchView(leaf.group, leaf.rows, _copy(leaf.local))
+            return _copy(leaf) if isinstance(leaf, torch.Tensor) else leaf
 
         # tensors made in inference mode would not say when they are written to
         with torch.inference_mode(False), torch.no_grad():
@@ -165,6 +168,17 @@ def _tied(region: Region, entered: Any) -> Any:
     if entered.requires_grad and torch.is_grad_enabled():
         region.ties.append(entered)
     return entered
+
+
+def _copy(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy that wants a gradient if the tensor does, and is no leaf if that is none."""
+    copy = tensor.detach().clone()
+    if tensor.requires_grad:
+        copy.requires_grad_()
+        if not tensor.is_leaf:  # which forward may write to
+            with torch.enable_grad():
+                copy = copy.clone()
+    return copy
 
 
 def _shape(leaf: Any) -> tuple[int, ...] | None:
