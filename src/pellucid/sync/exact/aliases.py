@@ -35,7 +35,10 @@ class aliased:  # noqa: N801 - used like a function; a generator would take long
 
     def __enter__(self) -> list[torch.Tensor]:
         """Returns what outputs of the body are to be tied to."""
-        inner = self.modules = list(self._module.modules()) if torch.is_grad_enabled() else []
+        found: dict[int, nn.Module] = {}
+        if torch.is_grad_enabled():
+            _walk(self._module, found)
+        inner = self.modules = list(found.values())
         self._slots = slots = _slots(inner)
         if not slots:
             return []
@@ -57,6 +60,20 @@ class aliased:  # noqa: N801 - used like a function; a generator would take long
                 table[name] = parameter
         for recurrent, weights in self._lists:
             vars(recurrent)["_flat_weights"] = weights
+
+
+def _walk(module: nn.Module, found: dict[int, nn.Module]) -> None:
+    """As ``module.modules()``, whose generators within generators take longer: this is every call.
+
+    Args:
+        module: where to begin.
+        found: by their identity, in order of registration; what is met is added.
+    """
+    if id(module) not in found:
+        found[id(module)] = module
+        for child in module._modules.values():
+            if child is not None:
+                _walk(child, found)
 
 
 def _slots(modules: list[nn.Module]) -> list[_Slot]:

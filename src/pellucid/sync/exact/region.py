@@ -223,7 +223,6 @@ def _own_rows(ctx: Any, dim: int, grad: torch.Tensor | None) -> Any:
     return _narrow(ctx.rows, dim, grad)
 
 
-@torch.no_grad()
 def gathered(
     group: Group, rows: Rows, dims: Sequence[int], kind: str, parts: Sequence[torch.Tensor]
 ) -> list[torch.Tensor]:
@@ -232,7 +231,7 @@ def gathered(
     for part, dim in zip(parts, dims, strict=True):
         fold = part.shape[dim] // rows.local if rows.local else 1
         sizes.append([size * fold for size in rows.sizes])
-    wholes = group.gather(kind, [p.contiguous() for p in parts], sizes, dims)
+    wholes = group.gather(kind, [p.detach().contiguous() for p in parts], sizes, dims)
     return [_owning(whole) for whole in wholes]
 
 
