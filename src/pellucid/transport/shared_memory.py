@@ -53,6 +53,9 @@ ALIGN: Final = 64
 REDUCE_ALONE_WORKERS: Final = 3
 SPIN: Final = 4000  # polls (about 0.1 us each) before giving the core away
 NAP_AFTER: Final = 12000  # polls before sleeping between two polls
+UNLIKE: Final = (
+    "the workers' parts of a batch have other shapes: their copies of the script have different values"
+)
 KEPT_CUTS: Final = 1024  # lists of tensors
 
 
@@ -84,6 +87,8 @@ def _joined(
         shape[0] = sum(sizes)
         # through tensors it would take several times as long, and be a view of another one
         whole = torch.empty(shape, dtype=like.dtype, device="cpu")
+        if sum(map(len, slices)) != whole.nbytes:
+            raise DivergenceError(UNLIKE)
         at = whole.data_ptr()
         for piece in slices:
             ctypes.memmove(at, piece.data_ptr(), len(piece))

@@ -23,6 +23,7 @@ __all__ = ["Belongings"]
 
 MOST: Final = 10_000  # objects that are looked into
 LONGEST: Final = 100_000  # members of a collection that are looked into
+PLAIN: Final = ("collections", "types", "argparse")  # modules of Python's with plain containers
 LARGEST: Final = 64 << 20  # bytes of an array that is copied
 
 
@@ -71,7 +72,7 @@ def _reachable(attributes: list[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
             if value.nbytes <= LARGEST and value.dtype != object:
                 yield name, value
             continue
-        elif _is_scripts_own(value):
+        elif _has_members(value):
             members = vars(value).values()
             yield name, value
         else:
@@ -80,22 +81,29 @@ def _reachable(attributes: list[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
         queue.extend((name, member) for member in members)
 
 
-def _is_scripts_own(value: Any) -> bool:
-    """Whether this is an object with attributes, of a class of the script's."""
+def _has_members(value: Any) -> bool:
+    """Whether this is an object with attributes to look into."""
     shut = (torch.Tensor, nn.Module, FunctionType, MethodType, ModuleType, type)
     kind: Any = type(value)
     has_attributes = type(getattr(value, "__dict__", None)) is dict
-    return not isinstance(value, shut) and has_attributes and _is_scripts_class(kind)
+    return not isinstance(value, shut) and has_attributes and _is_opened(kind)
 
 
 @cache
-def _is_scripts_class(kind: type) -> bool:
+def _is_opened(kind: type) -> bool:
+    """Whether objects of this class are looked into: not those of torch, numpy and most of Python.
+
+    Those of installed libraries are: a cache of keys and values, a history of what was seen.
+    """
+    library = kind.__module__.partition(".")[0]
+    if library in ("torch", "numpy"):
+        return False
     module = sys.modules.get(kind.__module__)
     file = getattr(module, "__file__", None)
-    if file is None:
-        return kind.__module__ == "__main__"
-    places = [sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")]
-    return not any(Path(file).is_relative_to(place) for place in places)
+    if library in PLAIN or file is None:
+        return library in (*PLAIN, "__main__")
+    python, *installed = [sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")]
+    return any(map(Path(file).is_relative_to, installed)) or not Path(file).is_relative_to(python)
 
 
 def _content(held: Any) -> Any:

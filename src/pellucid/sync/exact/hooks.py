@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 import torch.utils.checkpoint
@@ -26,7 +26,7 @@ from pellucid.sync.exact.region import (
     is_inside,
 )
 from pellucid.sync.exact.replaced import replaced
-from pellucid.sync.exact.saved import is_torchs
+from pellucid.sync.exact.saved import OF_SCRIPT, is_torchs
 from pellucid.sync.exact.tree import leaves_of, map_leaves
 from pellucid.sync.exact.view import whole_of
 
@@ -37,6 +37,7 @@ __all__ = ["seams"]
 
 Original = Callable[..., Any]
 
+OUR_FRAMES: Final = 2  # between the script and a function that a seam answers
 
 Seam = tuple[Any, str, Callable[..., Any]]
 
@@ -110,7 +111,12 @@ def _of_gradients(hook: Original) -> Original:
 
 
 def _scripted(seams: Sequence[Seam], original: Original, *args: Any, **kwargs: Any) -> Any:
-    """``torch.jit.script``: it reads the source of functions, and must find torch's own."""
+    """``torch.jit.script``: it reads the source of functions, and must find torch's own.
+
+    It looks names up where it was called, which is further up than it thinks.
+    """
+    if len(args) <= 2:
+        kwargs["_frames_up"] = kwargs.get("_frames_up", 0) + OUR_FRAMES
     answers = ((owner, name, getattr(owner, name)) for owner, name, _ in seams)
     own = [(owner, name, getattr(answer, "__wrapped__", answer)) for owner, name, answer in answers]
     with replaced(own):
@@ -136,7 +142,8 @@ def _registers(*, keeps: bool) -> Original:
 
     def answer(original: Original, *args: Any, hook: Any = None, **kwargs: Any) -> Any:
         *module, hook = args if hook is None else (*args, hook)
-        ours = hook if is_torchs(hook) else _forward(hook, keeps=keeps)
+        # one that a module registers as it runs is a part of what it computes
+        ours = hook if is_torchs(hook) or is_inside() else _forward(hook, keeps=keeps)
         return original(*module, ours, **kwargs)
 
     return answer
@@ -158,6 +165,7 @@ def _forward(hook: Any, *, keeps: bool) -> Any:
             return hook(module, *args)
         return _on_whole(functools.partial(hook, module), region, keeps=keeps)(*args)
 
+    setattr(answer, OF_SCRIPT, True)
     return answer
 
 

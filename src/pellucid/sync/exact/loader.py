@@ -47,6 +47,7 @@ from pellucid.sync.exact.doings import Doings
 from pellucid.sync.exact.drawn import DISPUTE, hash_of
 from pellucid.sync.exact.history import History
 from pellucid.sync.exact.loader_pass import Pass
+from pellucid.sync.exact.region import inside
 from pellucid.sync.exact.rows import Rows, split_rows
 from pellucid.sync.exact.tree import leaves_of, map_leaves
 from pellucid.sync.exact.view import BatchView
@@ -110,7 +111,8 @@ class _Dataset:
     def fetch(self, indices: Sequence[Any]) -> list[Any]:
         """The samples at these indices."""
         many = getattr(self.inner, "__getitems__", None)
-        return list(many(list(indices))) if many else [self.inner[i] for i in indices]
+        with inside():  # each worker calls a model that makes samples for its own rows
+            return list(many(list(indices))) if many else [self.inner[i] for i in indices]
 
     def __getitems__(self, indices: _Indices) -> tuple[list[Any], int]:
         known = self._known(indices)
@@ -177,7 +179,10 @@ class _Collate:
 
     def __call__(self, fetched: tuple[list[Any], int]) -> _Fetched:
         samples, flags = fetched
-        return _Fetched(samples if flags & _KNOWN else self.inner(samples), flags)
+        if flags & _KNOWN:
+            return _Fetched(samples, flags)
+        with inside():  # as in `_Dataset.fetch`
+            return _Fetched(self.inner(samples), flags)
 
 
 class _WorkerInit:
@@ -499,7 +504,8 @@ class _SlicedPass(Pass):
         taken = self._group.swap("batch", [header, *small])
         headers = [parts[0].view(torch.int64).tolist() for parts in taken.values()]
         all_flags = functools.reduce(operator.or_, (h[0] for h in headers))
-        if any(h != headers[0] for h in headers) or flags & (_RANDOM | _DOES | _FAILED):
+        unlike = any(h != headers[0] for h in headers)
+        if unlike or _is_odd(leaves, rows) or flags & (_RANDOM | _DOES | _FAILED):
             return all_flags, None
         return all_flags, {worker: parts[1:] for worker, parts in taken.items()}
 
@@ -555,9 +561,10 @@ def _prove_collate(loader: Any, workers: int) -> bool:
         with contextlib.redirect_stdout(io.StringIO()) as out:
             samples = dataset.fetch([k * stride for k in range(size)])
             printed = out.tell()
-            whole = loader.collate_fn(samples)
-            drew = not generators.same(before, generators.states(held))
-            joins = not drew and _joins(loader.collate_fn, samples, whole, workers)
+            with inside():
+                whole = loader.collate_fn(samples)
+                drew = not generators.same(before, generators.states(held))
+                joins = not drew and _joins(loader.collate_fn, samples, whole, workers)
             return joins and out.tell() == printed
     except Exception:
         return False
@@ -623,6 +630,11 @@ def _is_rows(leaf: Any, total: int) -> bool:
     if isinstance(leaf, torch.Tensor):
         return leaf.ndim > 0 and leaf.shape[0] == total and not leaf.is_sparse
     return isinstance(leaf, _Strings) and len(leaf.items) == total
+
+
+def _is_odd(leaves: list[Any], rows: Rows) -> bool:
+    """Whether there are tensors with other than a row for each sample: some were left out, say."""
+    return any(isinstance(leaf, torch.Tensor) and not _is_rows(leaf, rows.local) for leaf in leaves)
 
 
 def _describe(leaves: list[Any], rows: Rows) -> tuple[int, list[torch.Tensor]]:

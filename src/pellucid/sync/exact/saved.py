@@ -16,7 +16,10 @@ from pellucid.sync.exact.belongings import Belongings
 from pellucid.sync.exact.tree import leaves_of
 from pellucid.sync.shared import generators
 
-__all__ = ["Saved", "computed_by_torch", "is_torchs"]
+__all__ = ["OF_SCRIPT", "Saved", "computed_by_torch", "is_torchs"]
+
+# marks hooks that the script registered, not a module in its own forward
+OF_SCRIPT: Final = "_is_of_the_script"
 
 # parameters are put back after a trial that changed them, if they are not larger than this
 SAVED_BYTES: Final = 2 << 30
@@ -35,11 +38,11 @@ class Saved:
         self._modules = list(module.modules())
         self._held = generators.held_by_modules(self._modules)
         self._states = self.states()
-        # what a module is made of: some are built by their first forward, some are replaced
+        # what a module is made of: some are built, or hooked, by their first forward, some replaced
         self._parts: list[tuple[dict[str, Any], dict[str, Any]]] = [
             (part, dict(part))
             for m in self._modules
-            for part in (m._modules, m._parameters, m._buffers)
+            for part in (m._modules, m._parameters, m._buffers, *_hooks_of(m))
         ]
         self._cached = dict(parametrize._cache)  # of `parametrize.cached()`
         self._buffers = [
@@ -154,7 +157,7 @@ class Saved:
             if hooks:
                 taken.append((hooks, dict(hooks)))
                 for key, hook in list(hooks.items()):
-                    if not is_torchs(hook):
+                    if getattr(hook, OF_SCRIPT, False):
                         del hooks[key]
         try:
             yield
@@ -202,6 +205,11 @@ def _version(tensor: torch.Tensor) -> int:
     return 0 if tensor.is_inference() else tensor._version
 
 
+def _hooks_of(module: nn.Module) -> list[dict[Any, Any]]:
+    """A module's tables of hooks."""
+    return [table for name, table in vars(module).items() if name in _HOOKS]
+
+
 def is_torchs(hook: Any) -> bool:
     """Whether a hook is part of torch's own machinery (parametrizations, lazy modules)."""
     module = getattr(hook, "__module__", None) or type(hook).__module__
@@ -209,7 +217,9 @@ def is_torchs(hook: Any) -> bool:
 
 
 _ABSENT = object()
+_HOOKS = {name for name in vars(nn.Module()) if "_hooks" in name}  # tables, by keys
 _NOT_PLAIN = {
+    *_HOOKS,
     "_parameters",
     "_buffers",
     "_modules",
@@ -238,10 +248,7 @@ def _plain(module: nn.Module) -> dict[str, Any]:
     return {
         k: v
         for k, v in vars(module).items()
-        if k not in _NOT_PLAIN
-        and k not in computed
-        and not k.endswith("_hooks")
-        and "_hooks_" not in k
+        if k not in _NOT_PLAIN and k not in computed
     }
 
 
