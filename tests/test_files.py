@@ -588,11 +588,22 @@ def test_names_of_temporary_files_are_the_same_in_all_workers() -> None:
     assert names != [next(other) for _ in range(3)]
 
 
-def test_names_of_a_librarys_temporary_files_are_its_own(tmp_path: Path) -> None:
+def a_librarys_names(tmp_path: Path, folder: str) -> list[str]:
+    """Two names that a library draws for temporary files in a folder, as ``tempfile`` does."""
     source = tmp_path / "site-packages" / "library.py"
-    namespace = {"names": SameNames("run"), "__name__": "library"}
+    namespace = {"names": SameNames("run"), "__name__": "library", "dir": folder}
     exec(compile("got = [next(names), next(names)]", str(source), "exec"), namespace)
-    first, second = namespace["got"]
-    assert first != second
-    assert str(first).startswith(MARK)
-    assert str(second).startswith(MARK)
+    return [str(name) for name in namespace["got"]]
+
+
+def test_names_of_a_librarys_temporary_files_are_its_own(tmp_path: Path) -> None:
+    for folder in (tempfile.gettempdir(), str(tmp_path / f"made{MARK}before")):
+        first, second = a_librarys_names(tmp_path, folder)
+        assert first != second
+        assert first.startswith(MARK)
+        assert second.startswith(MARK)
+
+
+def test_a_library_that_saves_for_the_script_has_its_names(tmp_path: Path) -> None:
+    names = SameNames("run")
+    assert a_librarys_names(tmp_path, str(tmp_path)) == [next(names), next(names)]

@@ -53,9 +53,7 @@ ALIGN: Final = 64
 REDUCE_ALONE_WORKERS: Final = 3
 SPIN: Final = 4000  # polls (about 0.1 us each) before giving the core away
 NAP_AFTER: Final = 12000  # polls before sleeping between two polls
-UNLIKE: Final = (
-    "the workers' parts of a batch have other shapes: their copies of the script have different values"
-)
+UNLIKE: Final = "the workers' parts of a batch have not the shape of their rows"
 KEPT_CUTS: Final = 1024  # lists of tensors
 
 
@@ -521,7 +519,7 @@ class Group:
                 polls += 1
                 if polls > self._spin:
                     if polls % 64 == 0:
-                        self._look_up(kind, worker)
+                        self._look_up(kind, worker, column)
                     if polls > NAP_AFTER:
                         time.sleep(0.0001)
                     else:
@@ -530,8 +528,15 @@ class Group:
                         break
         return time.perf_counter_ns() - began if polls else 0
 
-    def _look_up(self, kind: str, worker: int) -> None:
+    def _look_up(self, kind: str, worker: int, column: int) -> None:
         """What a waiting worker looks at now and then."""
+        if column != _ARRIVED and self._rows[worker][_ARRIVED] > self._number:
+            msg = (
+                f"worker {self.index} is waiting for the {kind} of worker {worker}, which is at an "
+                f"exchange beyond: their copies of the script took different paths, or an error "
+                f"was raised in one of them only, and caught"
+            )
+            raise DivergenceError(msg)
         if self.board.flags[Flag.STOP]:
             msg = f"the run is being stopped; worker {self.index} was waiting for {worker} ({kind})"
             raise StoppedError(msg)

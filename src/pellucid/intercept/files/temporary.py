@@ -2,8 +2,8 @@
 
 A script that makes a temporary directory and hands its name to a command must hand over the same
 name in every worker; so the random part of such names comes from a generator that all seed alike.
-A library that does so for itself, as torch's compiler does, gets a name of its own, with a mark:
-what bears it is not private, so that the library's commands find it.
+A library that does so for itself, as torch's compiler does, in the folder for such files, gets a
+name of its own, with a mark: what bears it is not private, so that the library's commands find it.
 """
 
 # `Path` would come back to the very functions that are patched here
@@ -41,7 +41,7 @@ class SameNames(Iterator[str]):
     """What ``tempfile`` draws names from; a forked child draws others, to meet nobody's files.
 
     Args:
-        seed: equal in all workers of a run, different between runs.
+        seed: equal in all workers of a run, different between runs: the folder of its records.
     """
 
     characters = "abcdefghijklmnopqrstuvwxyz0123456789_"
@@ -49,14 +49,23 @@ class SameNames(Iterator[str]):
     def __init__(self, seed: str) -> None:
         self._random = Random(seed)
         self._pid = os.getpid()
+        self._shared = shared_paths(seed)
 
     def __next__(self) -> str:
-        if not is_of_script(sys._getframe(1)):
+        frame = sys._getframe(1)
+        # one that saves for the script writes beside what it saves, and renames it
+        folder = os.path.join(os.path.abspath(frame.f_locals.get("dir") or ""), "")
+        if not is_of_script(frame) and self._is_for_itself(folder):
             return MARK + self._name(Random())
         if os.getpid() != self._pid:
             self._pid = os.getpid()
             self._random = Random()
         return self._name(self._random)
+
+    def _is_for_itself(self, folder: str) -> bool:
+        """Whether a library that makes a temporary file here means it for itself."""
+        usual = folder == os.path.join(tempfile.gettempdir(), "")
+        return usual or MARK in folder or folder.startswith(self._shared)
 
     def _name(self, random: Random) -> str:
         return "".join(random.choices(self.characters, k=8))

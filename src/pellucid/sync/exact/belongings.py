@@ -24,6 +24,7 @@ __all__ = ["Belongings"]
 MOST: Final = 10_000  # objects that are looked into
 LONGEST: Final = 100_000  # members of a collection that are looked into
 PLAIN: Final = ("collections", "types", "argparse")  # modules of Python's with plain containers
+SHUT: Final = ("torch", "numpy", "pellucid")
 LARGEST: Final = 64 << 20  # bytes of an array that is copied
 
 
@@ -91,12 +92,12 @@ def _has_members(value: Any) -> bool:
 
 @cache
 def _is_opened(kind: type) -> bool:
-    """Whether objects of this class are looked into: not those of torch, numpy and most of Python.
+    """Whether objects of this class are looked into: not our own, torch's and most of Python's.
 
     Those of installed libraries are: a cache of keys and values, a history of what was seen.
     """
     library = kind.__module__.partition(".")[0]
-    if library in ("torch", "numpy"):
+    if library in SHUT:
         return False
     module = sys.modules.get(kind.__module__)
     file = getattr(module, "__file__", None)

@@ -12,9 +12,12 @@ Whether a module may be split is not guessed: see `prove.py`. A call is run
 
 from __future__ import annotations
 
+import argparse
 import weakref
 from collections.abc import Callable
-from typing import Any
+from dataclasses import is_dataclass
+from types import SimpleNamespace
+from typing import Any, Final
 
 import torch
 from torch import nn
@@ -32,13 +35,17 @@ from pellucid.sync.exact.rows import Rows
 from pellucid.sync.exact.saved import Saved
 from pellucid.sync.exact.tree import leaves_of
 from pellucid.sync.exact.view import make_whole_within
-from pellucid.sync.exact.ways import Call, Way
+from pellucid.sync.exact.ways import Call, Way, choice
 from pellucid.sync.shared.script_thread import in_script_thread
 from pellucid.transport.shared_memory import Group
 
 __all__ = ["Calls"]
 
 Original = Callable[..., Any]
+
+MOST_SETTINGS: Final = 64  # that are looked at, at every call
+_SETTINGS = {argparse.Namespace, SimpleNamespace}
+_OF_ALL = vars(nn.Module()).keys() - {"training"}  # attributes that all modules have
 
 
 class Calls:
@@ -188,11 +195,11 @@ class Calls:
 
     def _modes(self, module: nn.Module) -> tuple[Any, ...]:
         """Switches by which scripts have a module do, or return, something else."""
-        own = [v for v in vars(module).values() if type(v) is bool or type(v) is str]
+        own = _choices(module)
         switches = self._switches.get(module)
         if switches is None:
             switches = self._switches[module] = _switches(module)
-        return (*own, *[attributes.get(name) for attributes, name in switches])
+        return (*own, *[choice(attributes.get(name)) for attributes, name in switches])
 
     def _explain_whole(self, module: nn.Module, proof: Proof, in_doubt: int = 0) -> None:
         """Say why a module is run whole.
@@ -278,8 +285,23 @@ def _looked_on_by() -> str:
     return "a TorchDispatchMode" if torch._C._len_torch_dispatch_stack() else ""
 
 
+def _choices(module: nn.Module) -> list[Any]:
+    """Values by which a script may have a module do something else: its own and its settings'."""
+    found = []
+    for name, value in vars(module).items():
+        if name in _OF_ALL:
+            continue
+        found.append(choice(value))
+        settings = value if type(value) is dict else None
+        if type(value) in _SETTINGS or is_dataclass(value):
+            settings = vars(value)
+        if settings and len(settings) <= MOST_SETTINGS:
+            found += [choice(setting) for setting in settings.values()]
+    return found
+
+
 def _switches(module: nn.Module) -> list[tuple[dict[str, Any], str]]:
-    """Attributes of submodules that are true or false, and where they stand.
+    """Attributes of submodules that may choose what they do, and where they stand.
 
     Of torch's own modules only whether they are training: the rest of them is not switched.
     """
@@ -288,7 +310,8 @@ def _switches(module: nn.Module) -> list[tuple[dict[str, Any], str]]:
         if inner is not module:
             attributes = vars(inner)
             own = not type(inner).__module__.startswith("torch.")
-            names = [k for k, v in attributes.items() if type(v) is bool] if own else ["training"]
+            switches = [name for name, value in attributes.items() if choice(value) is not None]
+            names = switches if own else ["training"]
             found += [(attributes, name) for name in names]
     return found
 

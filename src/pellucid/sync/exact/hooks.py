@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn.modules import module as of_all
 
 from pellucid.sync.exact.aliases import aliased
+from pellucid.sync.exact.outgoing import outgoing
 from pellucid.sync.exact.region import (
     Join,
     Region,
@@ -58,6 +59,8 @@ def seams(calls: Calls, others: Sequence[Seam]) -> list[Seam]:
     def tensor_hook(original: Original, tensor: Any, hook: Any) -> Any:
         """``Tensor.register_hook``, perhaps called by the module's own forward."""
         region = current()
+        if region is None and (source := outgoing(whole_of(tensor))) is not None:
+            return source.register(hook)
         ours = hook if region is None else _on_whole(hook, region)
         return original(tensor, _of_gradients(ours) if tensor.is_leaf else ours)
 

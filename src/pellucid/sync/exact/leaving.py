@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from pellucid.errors import UnsupportedError
+from pellucid.sync.exact.outgoing import outgoing, retain_grad
 from pellucid.sync.exact.proof import COUNT, Joint, Proof
 from pellucid.sync.exact.region import (
     Joined,
@@ -21,7 +22,7 @@ from pellucid.sync.exact.region import (
 from pellucid.sync.exact.rows import Rows
 from pellucid.sync.exact.saved import computed_by_torch
 from pellucid.sync.exact.tree import leaves_of, map_leaves
-from pellucid.sync.exact.view import BatchView
+from pellucid.sync.exact.view import BatchView, whole_of
 
 __all__ = ["hand_out_computed", "leave"]
 
@@ -64,8 +65,18 @@ def leave(region: Region, output: Any, proof: Proof, module: nn.Module) -> Any:
         wholes = gathered(region.group, region.rows, dims, kind, parts)
         for k, dim, whole, part in zip(small, dims, wholes, parts, strict=True):
             left[k] = _joined(region, dim, whole, part)
+    for k, leaf in enumerate(leaves):
+        if isinstance(leaf, torch.Tensor) and leaf.requires_grad and leaf.is_leaf:
+            _keep_grad(left[k])  # made in there: the script may look at it after backward
     order = iter(range(len(leaves)))
     return map_leaves(lambda _: left[next(order)], output)
+
+
+def _keep_grad(output: torch.Tensor) -> None:
+    """Let a leaf that left have a ``.grad`` in the script's world."""
+    whole = whole_of(output)
+    if (source := outgoing(whole)) is not None:
+        retain_grad(whole, source)
 
 
 def _wanting(region: Region, leaves: list[Any], proof: Proof) -> list[Any]:

@@ -150,7 +150,7 @@ class _Dataset:
     def _watched(self) -> Doings | None:
         """The dataset's doings, in the script's process: the script sees no other."""
         if self._doings is None and get_worker_info() is None:
-            self._doings = Doings([h.owner for h in self.held() if generators.is_counters(h)])
+            self._doings = Doings(self.inner)
         return self._doings
 
     def _known(self, indices: _Indices) -> list[torch.Tensor] | None:

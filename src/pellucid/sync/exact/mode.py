@@ -14,7 +14,7 @@ import torch
 
 from pellucid.sync.exact import (
     alone,
-    batched_grads,
+    asked_grads,
     hooks,
     losses,
     norm,
@@ -83,7 +83,7 @@ class ExactMode:
     def seams(self) -> list[tuple[Any, str, Callable[..., Any]]]:
         """Functions to answer: triples (owner, name, handler)."""
         within = [*randomness.SEAMS, *losses.SEAMS, *norm.SEAMS]
-        return [*within, *view.SEAMS, *batched_grads.SEAMS, *hooks.seams(self.calls, within)]
+        return [*within, *view.SEAMS, *asked_grads.SEAMS, *hooks.seams(self.calls, within)]
 
     def start(self) -> None:
         """Let the followers begin, wait for them, and give all the leader's random state."""

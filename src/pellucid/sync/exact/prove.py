@@ -483,9 +483,15 @@ def _without_a_trace(saved: Saved) -> Iterator[io.StringIO]:
         contextlib.redirect_stdout(out),
         warnings.catch_warnings(),
         saved.without_hooks(),
+        # not those around the call, which count what it saves: a checkpoint's, for one
+        torch.autograd.graph.saved_tensors_hooks(_as_it_is, _as_it_is),
     ):
         warnings.simplefilter("ignore")
         yield out
+
+
+def _as_it_is(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor
 
 
 def _has_backward_hooks(module: nn.Module) -> bool:

@@ -39,10 +39,8 @@ class Saved:
         self._held = generators.held_by_modules(self._modules)
         self._states = self.states()
         # what a module is made of: some are built, or hooked, by their first forward, some replaced
-        self._parts: list[tuple[dict[str, Any], dict[str, Any]]] = [
-            (part, dict(part))
-            for m in self._modules
-            for part in (m._modules, m._parameters, m._buffers, *_hooks_of(m))
+        self._parts: list[tuple[dict[Any, Any], dict[Any, Any]]] = [
+            (part, dict(part)) for m in self._modules for part in _tables_of(m)
         ]
         self._cached = dict(parametrize._cache)  # of `parametrize.cached()`
         self._buffers = [
@@ -205,9 +203,10 @@ def _version(tensor: torch.Tensor) -> int:
     return 0 if tensor.is_inference() else tensor._version
 
 
-def _hooks_of(module: nn.Module) -> list[dict[Any, Any]]:
-    """A module's tables of hooks."""
-    return [table for name, table in vars(module).items() if name in _HOOKS]
+def _tables_of(module: nn.Module) -> list[dict[Any, Any]]:
+    """What a module is made of: its children, parameters, buffers and hooks."""
+    hooks = [table for name, table in vars(module).items() if name in _HOOKS]
+    return [module._modules, module._parameters, module._buffers, *hooks]
 
 
 def is_torchs(hook: Any) -> bool:
@@ -245,11 +244,7 @@ def _plain(module: nn.Module) -> dict[str, Any]:
     Left out is what torch keeps there itself, and what its hooks compute anew for every call.
     """
     computed = computed_by_torch(module)
-    return {
-        k: v
-        for k, v in vars(module).items()
-        if k not in _NOT_PLAIN and k not in computed
-    }
+    return {k: v for k, v in vars(module).items() if k not in _NOT_PLAIN and k not in computed}
 
 
 def _is_same(a: Any, b: Any) -> bool:

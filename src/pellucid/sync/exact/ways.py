@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import enum
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any, Final
 
 import torch
@@ -18,7 +20,7 @@ from pellucid.sync.exact.tree import copies_of_containers, leaves_of, map_leaves
 from pellucid.sync.exact.view import BatchView, whole_of
 from pellucid.transport.shared_memory import Group
 
-__all__ = ["Call", "Way", "enter", "ways_to_split"]
+__all__ = ["Call", "Way", "choice", "enter", "ways_to_split"]
 
 # smaller whole numbers may choose what a call does, such as how many stages to go through; larger
 # ones count, and a proof for each would be dear
@@ -195,7 +197,22 @@ def _kind(leaf: Any) -> Any:
         return ("tensor", leaf.ndim, leaf.dtype)
     if type(leaf) is int and 0 <= leaf < CHOICES:
         return int, leaf
-    return leaf if isinstance(leaf, bool | str | None) else type(leaf)
+    if leaf is None:
+        return None
+    chosen = choice(leaf)
+    return type(leaf) if chosen is None else chosen
+
+
+def choice(value: Any) -> Any:
+    """What tells a value from others that may choose what a module does; None of a mere number."""
+    kind = type(value)
+    if kind is bool or kind is str:
+        return value
+    if kind is FunctionType:  # those that are made anew for each call have one code
+        return value.__code__
+    if kind is MethodType:
+        return value.__func__
+    return value if kind is BuiltinFunctionType or isinstance(value, enum.Enum) else None
 
 
 def ways_to_split(call: Call) -> list[Way]:

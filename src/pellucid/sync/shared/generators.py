@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import random
+from collections import deque
 from collections.abc import Sequence
 from types import BuiltinMethodType, FunctionType, MethodType, ModuleType
 from typing import Any
@@ -25,6 +26,7 @@ __all__ = [
     "held_by_modules",
     "is_counters",
     "moved_beside_torch",
+    "reachable",
     "restore",
     "same",
     "states",
@@ -165,34 +167,47 @@ def held_by(owner: Any, limit: int = 300) -> tuple[Any, ...]:
         limit: how many objects to look into; datasets are shallow, their data is not.
     """
     found: list[Any] = []
-    seen = {id(owner)}
-    queue = [owner]
-    while queue and len(seen) < limit:
-        looked_at = queue.pop(0)
-        children = _children(looked_at)
-        if _may_count(looked_at):
-            found.append(_Counters(looked_at))
-        for value in children:
-            if id(value) in seen:
-                continue
-            seen.add(id(value))
-            if _is_generator(value):
-                found.append(value)
-            else:
-                queue.append(value)
+    for value in reachable([owner], limit):
+        if _is_generator(value):
+            found.append(value)
+        elif _may_count(value):
+            found.append(_Counters(value))
     return tuple(found)
 
 
-def held_by_modules(modules: Sequence[Any]) -> tuple[Any, ...]:
-    """Generators that modules keep in their attributes, or that their forward names."""
-    found: dict[int, Any] = {}
+def held_by_modules(modules: Sequence[Any], limit: int = 2000) -> tuple[Any, ...]:
+    """Generators that modules keep, or that their code refers to, through functions it calls, too.
+
+    Args:
+        modules: the modules.
+        limit: how many objects to look into.
+    """
+    first: list[Any] = []
     for module in modules:
-        forward = type(module).forward
-        named = _referred_to(forward) if isinstance(forward, FunctionType) else []
-        for value in (*vars(module).values(), *named):
-            if _is_generator(value):
-                found[id(value)] = value
-    return tuple(found.values())
+        kinds = [kind for kind in type(module).__mro__ if not _is_librarys(kind)]
+        first += [v for kind in kinds for v in vars(kind).values() if isinstance(v, FunctionType)]
+        first += vars(module).values()
+    found = reachable(first, limit, shut=torch.nn.Module)
+    return tuple(value for value in found if _is_generator(value))
+
+
+def reachable(owners: Sequence[Any], limit: int, shut: tuple[type, ...] | type = ()) -> list[Any]:
+    """Objects, and what their attributes and their code lead to, breadth first, each once.
+
+    Args:
+        owners: where to begin.
+        limit: how many to look into.
+        shut: not to be looked into.
+    """
+    found: dict[int, Any] = {}
+    queue = deque(owners)
+    while queue and len(found) < limit:
+        value = queue.popleft()
+        if id(value) not in found:
+            found[id(value)] = value
+            if not (_is_generator(value) or isinstance(value, shut)):
+                queue += _children(value)
+    return list(found.values())
 
 
 def _is_generator(value: Any) -> bool:
