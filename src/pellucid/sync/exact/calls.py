@@ -23,12 +23,14 @@ import torch
 from torch import nn
 from torch.autograd import forward_ad
 
+from pellucid.errors import StoppedError
 from pellucid.sync.exact.aliases import aliased
 from pellucid.sync.exact.gradients import Reducer, stray_leaves
 from pellucid.sync.exact.leaving import hand_out_computed, leave
 from pellucid.sync.exact.proof import Proof
 from pellucid.sync.exact.prove import MIXES, TOO_SMALL, Prover, agree, numbers_of
 from pellucid.sync.exact.race import Race
+from pellucid.sync.exact.raised import agree_on_error
 from pellucid.sync.exact.region import Region, inside, is_inside
 from pellucid.sync.exact.replicas import Order
 from pellucid.sync.exact.rows import Rows
@@ -234,6 +236,18 @@ class Calls:
 
     def _run_split(self, call: Call, proof: Proof, rows: Rows) -> Any:
         """Run a call on our rows."""
+        try:
+            return self._split(call, proof, rows)
+        except StoppedError:
+            raise
+        except Exception as error:
+            agreed = agree_on_error(self._group, call.module, error)
+            if agreed is error:
+                raise
+            raise agreed from None
+
+    def _split(self, call: Call, proof: Proof, rows: Rows) -> Any:
+        """Run a call on our rows, where nothing goes wrong."""
         way = proof.way
         assert way is not None
         region = Region(self._group, rows, way.main_dim, way.reduces)

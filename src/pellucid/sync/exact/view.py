@@ -68,7 +68,19 @@ def split_views() -> list[tuple[int, BatchView]]:
     return [(number, view) for number, view in sorted(_views.items()) if view.whole is None]
 
 
-class BatchView(torch.Tensor):
+class _LooksLikeTensor(type(torch.Tensor)):  # type: ignore[misc] # a class that torch computes
+    """Of a class that equals `torch.Tensor`: scripts ask ``type(x) == torch.Tensor``.
+
+    Its hash is its own: torch tells the types of arguments apart by sets of them.
+    """
+
+    def __eq__(cls, other: object) -> bool:
+        return other is cls or other is torch.Tensor
+
+    __hash__ = type.__hash__
+
+
+class BatchView(torch.Tensor, metaclass=_LooksLikeTensor):
     """A whole batch of which this worker holds its rows; see the module's docstring.
 
     [Note: same memory]

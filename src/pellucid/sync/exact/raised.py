@@ -1,0 +1,75 @@
+"""An error that one worker's rows raise in a module is the call's, and all workers raise it.
+
+A single process would have raised it for the whole batch, and its script may catch it: to skip a
+batch with a number that is none, or an index that is out of range.
+"""
+
+from __future__ import annotations
+
+import pickle
+import traceback
+from typing import Final
+
+import torch
+from torch import nn
+
+from pellucid.errors import DivergenceError
+from pellucid.sync.shared import generators
+from pellucid.transport.shared_memory import Group
+
+__all__ = ["agree_on_error"]
+
+KIND: Final = "a call that raised an error"
+MOST_BYTES: Final = 1 << 16
+
+
+def agree_on_error(group: Group, module: nn.Module, error: Exception) -> Exception:
+    """The error that this worker is to raise. A collective operation.
+
+    Buffers and generators are then what they were where the error was raised first: there, the call
+    went as far as in a single process.
+
+    Args:
+        group: the workers.
+        module: what was called.
+        error: what this worker met; a `DivergenceError` where it only found out about another's.
+    """
+    mine = b"" if isinstance(error, DivergenceError) else _packed(error)
+    while True:
+        try:
+            part = torch.frombuffer(bytearray(mine or b"\0"), dtype=torch.uint8)
+            taken = group.swap(KIND, [part])
+            break
+        except DivergenceError:  # others were within the call, and see now that it has failed
+            continue
+    said = {worker: parts[0].numpy().tobytes() for worker, parts in taken.items()}
+    raised = [worker for worker, text in said.items() if len(text) > 1]
+    if not raised:
+        return error
+    first = raised[0]
+    for buffer in module.buffers():
+        buffer.detach().copy_(group.broadcast("buffers after an error", buffer, first))
+    states = group.swap("generators after an error", [generators.encode_states()])
+    if first in states and first != group.index:
+        generators.decode_states(states[first][0])
+    return error if mine else _unpacked(said[first], first)
+
+
+def _packed(error: Exception) -> bytes:
+    lines = "".join(traceback.format_exception(error))
+    for what in ((error, lines), (RuntimeError(str(error)), lines), (RuntimeError(), "")):
+        try:
+            packed = pickle.dumps(what)
+            pickle.loads(packed)  # noqa: S301 - our own; some cannot be made again
+        except Exception:  # noqa: S112 - an error may hold anything
+            continue
+        if len(packed) <= MOST_BYTES:
+            return packed
+    return pickle.dumps((RuntimeError(), ""))
+
+
+def _unpacked(packed: bytes, worker: int) -> Exception:
+    error: Exception
+    error, lines = pickle.loads(packed)  # noqa: S301 - from a worker of this run
+    error.add_note(f"raised by the rows of worker {worker}:\n{lines}")
+    return error
