@@ -19,13 +19,13 @@ import numpy as np
 import torch
 from torch import nn
 
-__all__ = ["Belongings"]
+__all__ = ["Belongings", "version"]
 
 MOST: Final = 10_000  # objects that are looked into
 LONGEST: Final = 100_000  # members of a collection that are looked into
 PLAIN: Final = ("collections", "types", "argparse")  # modules of Python's with plain containers
 SHUT: Final = ("torch", "numpy", "pellucid")
-LARGEST: Final = 64 << 20  # bytes of an array that is copied
+LARGEST: Final = 64 << 20  # bytes of an array or a tensor that is copied
 
 
 class Belongings:
@@ -33,53 +33,73 @@ class Belongings:
 
     Args:
         attributes: names and values.
+        modules: whose they are. What a library keeps in an attribute and leads back to one of them
+            is no belonging of theirs, but an owner: a trainer, for one.
     """
 
-    def __init__(self, attributes: Iterable[tuple[str, Any]]) -> None:
-        self._noted = [(name, held, _content(held)) for name, held in _reachable(list(attributes))]
+    def __init__(
+        self, attributes: Iterable[tuple[str, Any]], modules: Iterable[nn.Module] = ()
+    ) -> None:
+        owned = {id(module) for module in modules}
+        seen: set[int] = set()
+        self._noted: list[tuple[str, Any, Any]] = []
+        for name, value in attributes:
+            found = list(_reachable(value, seen))
+            if _is_a_librarys(value) and not owned.isdisjoint(map(id, found)):
+                continue
+            noted = [held for held in found if not isinstance(held, nn.Module)]
+            self._noted += [(name, held, _content(held)) for held in noted]
 
     def changes(self) -> list[dict[str, Any]]:
         """What is another object now, or in another place; in the same order for the same start."""
-        found = []
-        for name, held, content in self._noted:
-            now = _content(held)
-            if not _is_same(now, content):
-                found.append({name: _differing(now, content)})
-        return found
+        return [
+            {name: _differing(held, content)}
+            for name, held, content in self._noted
+            if not _is_still(held, content)
+        ]
 
     def restore(self) -> None:
         """Put back what they held."""
         for _, held, content in self._noted:
-            if not _is_same(_content(held), content):
+            if not _is_still(held, content):
                 _put_back(held, content)
 
 
-def _reachable(attributes: list[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
-    """What can be put back, each once, with the attribute that led to it."""
-    seen: set[int] = set()
-    queue = deque(attributes)
+def _reachable(value: Any, seen: set[int]) -> Iterator[Any]:
+    """What can be put back, each once; and modules, which are not looked into.
+
+    Args:
+        value: where to begin. Tensors count within objects only: others are copied before a trial.
+        seen: identities of what was met before; what is met is added.
+    """
+    queue = deque([(value, False)])
     while queue and len(seen) < MOST:
-        name, value = queue.popleft()
+        value, within = queue.popleft()
         if id(value) in seen:
             continue
-        if isinstance(value, tuple):
-            members: Iterable[Any] = value
-        elif isinstance(value, list | set | deque | dict):
-            members = value.values() if isinstance(value, dict) else value
-            yield name, value
-            if len(value) > LONGEST:
-                members = ()
-        elif isinstance(value, np.ndarray):
-            if value.nbytes <= LARGEST and value.dtype != object:
-                yield name, value
-            continue
-        elif _has_members(value):
-            members = vars(value).values()
-            yield name, value
-        else:
-            continue
+        if not isinstance(value, tuple):
+            if not _can_be_put_back(value, within=within):
+                continue
+            yield value
         seen.add(id(value))
-        queue.extend((name, member) for member in members)
+        within = within or _has_members(value)
+        queue.extend((member, within) for member in _looked_into(value))
+
+
+def _can_be_put_back(value: Any, *, within: bool) -> bool:
+    if isinstance(value, np.ndarray):
+        return value.nbytes <= LARGEST and value.dtype != object
+    if type(value) is torch.Tensor:
+        return within
+    return isinstance(value, list | set | deque | dict | nn.Module) or _has_members(value)
+
+
+def _looked_into(value: Any) -> Iterable[Any]:
+    if isinstance(value, list | set | deque | dict | tuple):
+        if len(value) > LONGEST:
+            return ()
+        return value.values() if isinstance(value, dict) else value
+    return vars(value).values() if _has_members(value) else ()
 
 
 def _has_members(value: Any) -> bool:
@@ -99,17 +119,38 @@ def _is_opened(kind: type) -> bool:
     library = kind.__module__.partition(".")[0]
     if library in SHUT:
         return False
-    module = sys.modules.get(kind.__module__)
-    file = getattr(module, "__file__", None)
-    if library in PLAIN or file is None:
-        return library in (*PLAIN, "__main__")
-    python, *installed = [sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")]
-    return any(map(Path(file).is_relative_to, installed)) or not Path(file).is_relative_to(python)
+    if library in PLAIN:
+        return True
+    file = _file_of(kind)
+    if file is None:
+        return library == "__main__"
+    return _is_installed(file) or not file.is_relative_to(sysconfig.get_path("stdlib"))
+
+
+def _is_a_librarys(value: Any) -> bool:
+    file = _file_of(type(value))
+    return file is not None and _is_installed(file)
+
+
+def _file_of(kind: type) -> Path | None:
+    file = getattr(sys.modules.get(kind.__module__), "__file__", None)
+    return None if file is None else Path(file)
+
+
+def _is_installed(file: Path) -> bool:
+    return any(file.is_relative_to(sysconfig.get_path(name)) for name in ("purelib", "platlib"))
 
 
 def _content(held: Any) -> Any:
+    """What is needed to tell whether something has changed, and to put it back."""
     if isinstance(held, np.ndarray):
         return held.copy()
+    if isinstance(held, torch.Tensor):
+        return version(held), held.detach().clone() if held.nbytes <= LARGEST else None
+    return _members(held)
+
+
+def _members(held: Any) -> Any:
     if isinstance(held, dict):
         return dict(held)
     if isinstance(held, set):
@@ -117,14 +158,23 @@ def _content(held: Any) -> Any:
     return list(held) if isinstance(held, list | deque) else dict(vars(held))
 
 
-def _is_same(now: Any, then: Any) -> bool:
-    if isinstance(now, np.ndarray):
-        return now.shape == then.shape and bool(np.array_equal(now, then, equal_nan=_is_float(now)))
+def _is_still(held: Any, content: Any) -> bool:
+    if isinstance(held, np.ndarray):
+        same = held.shape == content.shape
+        return same and bool(np.array_equal(held, content, equal_nan=_is_float(held)))
+    if isinstance(held, torch.Tensor):
+        return bool(version(held) == content[0])
+    now = _members(held)
     if isinstance(now, set):
-        return bool(now == then)
+        return bool(now == content)
     if isinstance(now, dict):
-        return list(now) == list(then) and all(_is_one(now[key], then[key]) for key in now)
-    return len(now) == len(then) and all(map(_is_one, now, then))
+        return list(now) == list(content) and all(_is_one(now[key], content[key]) for key in now)
+    return len(now) == len(content) and all(map(_is_one, now, content))
+
+
+def version(tensor: torch.Tensor) -> int:
+    """A number that grows when the tensor is written to; those of inference mode have none."""
+    return 0 if tensor.is_inference() else tensor._version
 
 
 def _is_float(array: Any) -> bool:
@@ -136,8 +186,11 @@ def _is_one(a: Any, b: Any) -> bool:
     return a is b or (type(a) is type(b) and isinstance(a, int | float | str) and a == b)
 
 
-def _differing(now: Any, then: Any) -> Any:
+def _differing(held: Any, then: Any) -> Any:
     """What is there now and was not."""
+    if isinstance(held, np.ndarray | torch.Tensor):
+        return held
+    now = _members(held)
     if isinstance(now, dict):
         absent = object()
         return {k: v for k, v in now.items() if not _is_one(v, then.get(k, absent))}
@@ -149,6 +202,9 @@ def _differing(now: Any, then: Any) -> Any:
 def _put_back(held: Any, content: Any) -> None:
     if isinstance(held, np.ndarray):
         np.copyto(held, content)
+    elif isinstance(held, torch.Tensor):
+        if content[1] is not None:
+            held.detach().copy_(content[1])
     elif isinstance(held, list):
         held[:] = content
     elif isinstance(held, deque):

@@ -60,8 +60,8 @@ def _packed(error: Exception) -> bytes:
     for what in ((error, lines), (RuntimeError(str(error)), lines), (RuntimeError(), "")):
         try:
             packed = pickle.dumps(what)
-            pickle.loads(packed)  # noqa: S301 - our own; some cannot be made again
-        except Exception:  # noqa: S112 - an error may hold anything
+            pickle.loads(packed)
+        except Exception:
             continue
         if len(packed) <= MOST_BYTES:
             return packed
@@ -70,6 +70,6 @@ def _packed(error: Exception) -> bytes:
 
 def _unpacked(packed: bytes, worker: int) -> Exception:
     error: Exception
-    error, lines = pickle.loads(packed)  # noqa: S301 - from a worker of this run
+    error, lines = pickle.loads(packed)
     error.add_note(f"raised by the rows of worker {worker}:\n{lines}")
     return error

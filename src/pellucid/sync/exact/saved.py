@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.modules import module as of_all
 from torch.nn.utils import parametrize
 
-from pellucid.sync.exact.belongings import Belongings
+from pellucid.sync.exact.belongings import Belongings, version
 from pellucid.sync.exact.tree import leaves_of
 from pellucid.sync.shared import generators
 
@@ -49,11 +49,12 @@ class Saved:
         ]
         self._attributes = [(vars(m), _plain(m)) for m in self._modules]
         self._belongings = Belongings(
-            attribute for _, plain in self._attributes for attribute in plain.items()
+            [attribute for _, plain in self._attributes for attribute in plain.items()],
+            self._modules,
         )
         # a cache of keys and values, for one: no buffer, and written to
         self._kept = [
-            _Contents(x, _version(x), x.detach().clone())
+            _Contents(x, version(x), x.detach().clone())
             for _, plain in self._attributes
             for x in leaves_of(list(plain.values()))
             if isinstance(x, torch.Tensor)
@@ -61,7 +62,7 @@ class Saved:
         parameters = list(module.parameters()) if weights else []
         small = sum(p.nbytes for p in parameters) < SAVED_BYTES
         self._parameters = [
-            _Contents(p, _version(p), p.detach().clone() if small else None) for p in parameters
+            _Contents(p, version(p), p.detach().clone() if small else None) for p in parameters
         ]
 
     def states(self) -> generators.States:
@@ -181,7 +182,7 @@ class _Contents:
 
     def is_changed(self) -> bool:
         """Whether it was written to."""
-        return _version(self.tensor) != self.version
+        return version(self.tensor) != self.version
 
     def shake(self, draw: torch.Generator) -> None:
         """Add a little to numbers, also to zeros."""
@@ -195,12 +196,7 @@ class _Contents:
         """Write what stood there, if anything else was written."""
         if self.is_changed() and self.value is not None:
             self.tensor.detach().copy_(self.value)
-            self.version = _version(self.tensor)
-
-
-def _version(tensor: torch.Tensor) -> int:
-    """A number that grows when the tensor is written to; those of inference mode have none."""
-    return 0 if tensor.is_inference() else tensor._version
+            self.version = version(self.tensor)
 
 
 def _tables_of(module: nn.Module) -> list[dict[Any, Any]]:
