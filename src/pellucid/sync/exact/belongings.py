@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import nn
 
-__all__ = ["Belongings", "version"]
+__all__ = ["Belongings", "has_members", "reachable", "version"]
 
 MOST: Final = 10_000  # objects that are looked into
 LONGEST: Final = 100_000  # members of a collection that are looked into
@@ -44,7 +44,7 @@ class Belongings:
         seen: set[int] = set()
         self._noted: list[tuple[str, Any, Any]] = []
         for name, value in attributes:
-            found = list(_reachable(value, seen))
+            found = list(reachable(value, seen))
             if _is_a_librarys(value) and not owned.isdisjoint(map(id, found)):
                 continue
             noted = [held for held in found if not isinstance(held, nn.Module)]
@@ -65,7 +65,7 @@ class Belongings:
                 _put_back(held, content)
 
 
-def _reachable(value: Any, seen: set[int]) -> Iterator[Any]:
+def reachable(value: Any, seen: set[int]) -> Iterator[Any]:
     """What can be put back, each once; and modules, which are not looked into.
 
     Args:
@@ -82,7 +82,7 @@ def _reachable(value: Any, seen: set[int]) -> Iterator[Any]:
                 continue
             yield value
         seen.add(id(value))
-        within = within or _has_members(value)
+        within = within or has_members(value)
         queue.extend((member, within) for member in _looked_into(value))
 
 
@@ -91,7 +91,7 @@ def _can_be_put_back(value: Any, *, within: bool) -> bool:
         return value.nbytes <= LARGEST and value.dtype != object
     if type(value) is torch.Tensor:
         return within
-    return isinstance(value, list | set | deque | dict | nn.Module) or _has_members(value)
+    return isinstance(value, list | set | deque | dict | nn.Module) or has_members(value)
 
 
 def _looked_into(value: Any) -> Iterable[Any]:
@@ -99,10 +99,10 @@ def _looked_into(value: Any) -> Iterable[Any]:
         if len(value) > LONGEST:
             return ()
         return value.values() if isinstance(value, dict) else value
-    return vars(value).values() if _has_members(value) else ()
+    return vars(value).values() if has_members(value) else ()
 
 
-def _has_members(value: Any) -> bool:
+def has_members(value: Any) -> bool:
     """Whether this is an object with attributes to look into."""
     shut = (torch.Tensor, nn.Module, FunctionType, MethodType, ModuleType, type)
     kind: Any = type(value)
@@ -118,7 +118,7 @@ def _is_opened(kind: type) -> bool:
     """
     library = kind.__module__.partition(".")[0]
     if library in SHUT:
-        return False
+        return kind.__module__.startswith("torch.distributions.")
     if library in PLAIN:
         return True
     file = _file_of(kind)

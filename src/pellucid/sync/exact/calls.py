@@ -35,7 +35,7 @@ from pellucid.sync.exact.region import Region, inside, is_inside
 from pellucid.sync.exact.replicas import Order
 from pellucid.sync.exact.rows import Rows
 from pellucid.sync.exact.saved import Saved
-from pellucid.sync.exact.tree import leaves_of
+from pellucid.sync.exact.tree import leaves_of, outputs_of
 from pellucid.sync.exact.view import make_whole_within
 from pellucid.sync.exact.ways import Call, Way, choice
 from pellucid.sync.shared.script_thread import in_script_thread
@@ -278,7 +278,7 @@ class Calls:
 
     def _are_alike(self, output: Any, proof: Proof) -> bool:
         """Whether outputs that were the same on all workers are so again, this time."""
-        leaves = leaves_of(output)
+        leaves = outputs_of(output)
         numbers = [numbers_of(leaves[k]) for k in proof.alike if k < len(leaves)]
         return agree(self._group, [n for n in numbers if n is not None])
 

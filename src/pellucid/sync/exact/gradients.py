@@ -38,7 +38,7 @@ from torch.autograd import Function, Variable
 
 from pellucid.errors import DivergenceError
 from pellucid.sync.exact.region import Narrow, Replicate, SumOut
-from pellucid.sync.exact.tree import leaves_of
+from pellucid.sync.exact.tree import outputs_of
 from pellucid.sync.exact.view import BatchView
 from pellucid.transport.shared_memory import Bucket, Group
 
@@ -267,7 +267,7 @@ def stray_leaves(output: Any) -> list[torch.Tensor]:
     Args:
         output: what the call returned.
     """
-    roots = [leaf.local if isinstance(leaf, BatchView) else leaf for leaf in leaves_of(output)]
+    roots = [leaf.local if isinstance(leaf, BatchView) else leaf for leaf in outputs_of(output)]
     queue = [r.grad_fn for r in roots if isinstance(r, torch.Tensor) and r.grad_fn is not None]
     seen: set[Any] = set()
     stray = []

@@ -21,7 +21,7 @@ from pellucid.sync.exact.region import (
 )
 from pellucid.sync.exact.rows import Rows
 from pellucid.sync.exact.saved import computed_by_torch
-from pellucid.sync.exact.tree import leaves_of, map_leaves
+from pellucid.sync.exact.tree import map_outputs, outputs_of
 from pellucid.sync.exact.view import BatchView, whole_of
 
 __all__ = ["hand_out_computed", "leave"]
@@ -42,7 +42,7 @@ def leave(region: Region, output: Any, proof: Proof, module: nn.Module) -> Any:
     Raises:
         UnsupportedError: there are more leaves than in the proof, or less.
     """
-    leaves = leaves_of(output)
+    leaves = outputs_of(output)
     if len(leaves) != len(proof.outputs):
         msg = (
             f"{type(module).__name__} returned {len(leaves)} values where it returned "
@@ -69,7 +69,7 @@ def leave(region: Region, output: Any, proof: Proof, module: nn.Module) -> Any:
         if isinstance(leaf, torch.Tensor) and leaf.requires_grad and leaf.is_leaf:
             _keep_grad(left[k])  # made in there: the script may look at it after backward
     order = iter(range(len(leaves)))
-    return map_leaves(lambda _: left[next(order)], output)
+    return map_outputs(lambda _: left[next(order)], output)
 
 
 def _keep_grad(output: torch.Tensor) -> None:

@@ -34,7 +34,7 @@ from pellucid.sync.exact.race import BACKWARD, COST_SECONDS, GRADIENT_SECONDS, R
 from pellucid.sync.exact.region import Region, entered, guesses, inside
 from pellucid.sync.exact.rows import Rows
 from pellucid.sync.exact.saved import Saved
-from pellucid.sync.exact.tree import leaves_of
+from pellucid.sync.exact.tree import leaves_of, outputs_of
 from pellucid.sync.exact.view import whole_of
 from pellucid.sync.exact.ways import Call, Way, ways_to_split
 from pellucid.sync.shared import generators
@@ -48,6 +48,7 @@ TIMED_RUNS: Final = 4
 # a worker that goes on alone has all the threads, and saves by them part of what splitting saves
 MARGIN: Final = 2
 MOST_COMPARED: Final = 1024  # numbers of an output that should be the same everywhere
+UNLIKE: Final = "the workers take other steps, each by what is in its rows"
 MIXES: Final = "its outputs mix rows of the batch"
 TOO_SMALL: Final = "it is too small: exchanging its results would take longer than computing them"
 
@@ -104,7 +105,7 @@ class Prover:
     def __init__(self, group: Group, *, always_split: bool = False, all_threads: int = 1) -> None:
         self._group = group
         self._always_split = always_split
-        self._agreed: weakref.WeakSet[nn.Module] = weakref.WeakSet()
+        self._known: weakref.WeakSet[nn.Module] = weakref.WeakSet()
         self._numbers = itertools.count()
         self.order = replicas.Order()  # of all parameters of modules
         self._all_threads = all_threads
@@ -160,7 +161,8 @@ class Prover:
         """The first way that stands, or the reason against the first that was tried."""
         why = ""
         too_few = False
-        for way in _ways_of(call, before):
+        ways = _ways_of(call, before)
+        for way in ways:
             rows = call.division(way, self._group)
             if rows is None:
                 too_few = too_few or not why  # of the likeliest way
@@ -191,7 +193,8 @@ class Prover:
                     counts=counts,
                     alike=alike,
                 )
-            why = why or reason
+            if not why or (why == MIXES and way.reduces and way.dims == ways[0].dims):
+                why = reason  # a loss among its outputs always mixes rows, until it is told apart
         # with fewer rows than workers, this time, there is nothing to explain
         return Proof(None, why="" if too_few and not before else why)
 
@@ -219,10 +222,14 @@ class Prover:
             raise
         except _FailedError as failed:
             why = str(failed)
+        except DivergenceError:
+            why = UNLIKE
+            saved.restore()
         except Exception as error:  # a module that cannot take rows is run whole
             why = f"on a slice of the batch it raises {type(error).__name__}: {_line(error)}"
             saved.restore()
-        return (outputs, "") if self._all(outputs is not None) else (None, why)
+        why = self._agreed(why)
+        return (None, why) if why else (outputs, "")
 
     def _try_others(
         self, attempt: _Attempt, outputs: tuple[Joint, ...]
@@ -237,7 +244,7 @@ class Prover:
             same everywhere by chance: those that other weights do not change, such as how many
             answers are right.
         """
-        leaves = leaves_of(attempt.whole.output)
+        leaves = outputs_of(attempt.whole.output)
         pairs = enumerate(zip(leaves, outputs, strict=True))
         same = {
             k: numbers
@@ -259,7 +266,7 @@ class Prover:
             found, why = self._try(replace(attempt, whole=whole, saved=others))
         if found != outputs:
             return why or MIXES, ()
-        changed = leaves_of(whole.output)
+        changed = outputs_of(whole.output)
         return "", tuple(k for k, was in same.items() if _is_still(was, changed[k]))
 
     def _try_gradients(self, attempt: _Attempt, outputs: tuple[Joint, ...]) -> str:
@@ -289,10 +296,13 @@ class Prover:
                 why = prove_gradients.NO_SUM
         except StoppedError:
             raise
+        except DivergenceError:
+            why = UNLIKE
+            saved.restore()
         except Exception as error:  # as of a module that cannot take rows
             why = f"going backward on a slice raises {type(error).__name__}: {_line(error)}"
             saved.restore()
-        return "" if self._all(not why) else why or prove_gradients.NO_SUM
+        return self._agreed(why)
 
     def _whole_gradients(
         self,
@@ -403,7 +413,7 @@ class Prover:
         """Seconds of a forward and a backward of which nothing stays."""
         with _without_a_trace(saved), torch.enable_grad():
             began = time.perf_counter()
-            leaves = [leaf for leaf in leaves_of(run()) if isinstance(leaf, torch.Tensor)]
+            leaves = [leaf for leaf in outputs_of(run()) if isinstance(leaf, torch.Tensor)]
             roots = [leaf.sum() for leaf in leaves if leaf.requires_grad and not leaf.is_complex()]
             wanted = prove_gradients.wanted_of(module)
             if roots and wanted and not _has_backward_hooks(module):
@@ -453,21 +463,24 @@ class Prover:
         saved.restore()
         return trial
 
-    def _all(self, vote: bool) -> bool:
-        """Whether every worker votes yes."""
+    def _agreed(self, why: str) -> str:
+        """The first worker's reason against something; "" if nobody has one."""
         while True:
             try:
-                taken = self._group.swap("vote", [torch.tensor([int(vote)])])
+                text = torch.frombuffer(bytearray(why.encode() or b"\0"), dtype=torch.uint8)
+                taken = self._group.swap("vote", [text])
             except DivergenceError:
                 # somebody's trial broke off while others were exchanging values inside theirs
-                vote = False
+                why = why or UNLIKE
                 continue
-            return all(int(parts[0].view(torch.int64)) for parts in taken.values())
+            said = [parts[0].numpy().tobytes().decode() for parts in taken.values()]
+            reasons = [text for text in said if text != "\0"]
+            return next((text for text in reasons if text != UNLIKE), "".join(reasons[:1]))
 
     def _agree_on_parameters(self, module: nn.Module) -> None:
         """See that all workers' copies of a module start alike."""
-        if module not in self._agreed:
-            self._agreed.add(module)
+        if module not in self._known:
+            self._known.add(module)
             values = (*module.parameters(), *module.buffers())
             replicas.adopt(self._group, [value for value in values if value.numel()])
             for parameter in module.parameters():
@@ -481,13 +494,24 @@ def _without_a_trace(saved: Saved) -> Iterator[io.StringIO]:
     with (
         inside(),
         contextlib.redirect_stdout(out),
-        warnings.catch_warnings(),
+        _ignored_warnings(),
         saved.without_hooks(),
         # not those around the call, which count what it saves: a checkpoint's, for one
         torch.autograd.graph.saved_tensors_hooks(_as_it_is, _as_it_is),
     ):
-        warnings.simplefilter("ignore")
         yield out
+
+
+@contextlib.contextmanager
+def _ignored_warnings() -> Iterator[None]:
+    """As `warnings.catch_warnings`, which would have those shown again that are shown once."""
+    everything: Any = ("ignore", None, Warning, None, 0)
+    filters: list[Any] = warnings.filters  # type: ignore[assignment] # a list, in fact
+    filters.insert(0, everything)
+    try:
+        yield
+    finally:
+        filters[:] = [kept for kept in filters if kept is not everything]
 
 
 def _as_it_is(tensor: torch.Tensor) -> torch.Tensor:
@@ -552,7 +576,7 @@ def _compare(whole: _Trial, trial: _Trial, region: Region) -> tuple[Joint, ...]:
     if whole.printed != trial.printed:
         msg = "it prints something that depends on the size of its batch"
         raise _FailedError(msg)
-    mine, its = leaves_of(trial.output), leaves_of(whole.output)
+    mine, its = outputs_of(trial.output), outputs_of(whole.output)
     if len(mine) != len(its):
         msg = "the number of its outputs depends on the batch"
         raise _FailedError(msg)

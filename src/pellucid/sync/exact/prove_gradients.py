@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from pellucid.sync.exact.region import Region
-from pellucid.sync.exact.tree import leaves_of
+from pellucid.sync.exact.tree import outputs_of
 from pellucid.transport.shared_memory import Group
 
 __all__ = ["NO_SUM", "Told", "add_up", "gradients", "part_of", "wanted_of", "weights_of"]
@@ -50,7 +50,7 @@ def weights_of(output: Any) -> Weights:
     """Numbers to combine a whole call's outputs with, the same on all workers."""
     draw = torch.Generator().manual_seed(0)  # not the script's
     weights: Weights = []
-    for leaf in leaves_of(output):
+    for leaf in outputs_of(output):
         if isinstance(leaf, torch.Tensor) and (leaf.is_floating_point() or leaf.is_complex()):
             drawn = torch.randn(leaf.shape, dtype=torch.float32, generator=draw)
             weights.append(drawn.to(leaf.device, leaf.dtype))
@@ -77,7 +77,7 @@ def gradients(output: Any, weights: Weights, wanted: Sequence[torch.Tensor]) -> 
     """The gradients of a call's combined outputs; of the parameters that get none, None."""
     pairs = [
         (leaf, weight)
-        for leaf, weight in zip(leaves_of(output), weights, strict=True)
+        for leaf, weight in zip(outputs_of(output), weights, strict=True)
         if weight is not None and leaf.requires_grad
     ]
     if not pairs:

@@ -13,7 +13,9 @@ from typing import Any
 
 import torch
 
-__all__ = ["copies_of_containers", "leaves_of", "map_leaves"]
+from pellucid.sync.exact.belongings import has_members, reachable
+
+__all__ = ["copies_of_containers", "leaves_of", "map_leaves", "map_outputs", "outputs_of"]
 
 _LEAVES = {int, float, str, bool, type(None)}
 
@@ -111,3 +113,49 @@ def _gather(tree: Any, found: list[Any]) -> None:
             return leaf
 
         map_leaves(note, tree)
+
+
+def map_outputs(function: Callable[[Any], Any], output: Any) -> Any:
+    """As `map_leaves`, where objects that hold tensors are opened, too.
+
+    Those are caches of keys and values, or distributions. A module has made them, so that it does
+    no harm to give others in their place; of inputs that would not be so.
+    """
+    path: set[int] = set()
+
+    def open_up(leaf: Any) -> Any:
+        if id(leaf) in path or not _holds_tensors(leaf):
+            return function(leaf)
+        path.add(id(leaf))
+        before = vars(leaf)
+        values = {name: map_leaves(open_up, value) for name, value in before.items()}
+        path.remove(id(leaf))
+        if all(values[name] is value for name, value in before.items()):
+            return leaf
+        rebuilt = object.__new__(type(leaf))
+        vars(rebuilt).update(values)
+        return rebuilt
+
+    return map_leaves(open_up, output)
+
+
+def outputs_of(output: Any) -> list[Any]:
+    """All leaves, in the order in which `map_outputs` visits them."""
+    found: list[Any] = []
+
+    def note(leaf: Any) -> Any:
+        found.append(leaf)
+        return leaf
+
+    for leaf in leaves_of(output):
+        if type(leaf) in _LEAVES or isinstance(leaf, torch.Tensor):
+            found.append(leaf)
+        else:
+            map_outputs(note, leaf)
+    return found
+
+
+def _holds_tensors(leaf: Any) -> bool:
+    if type(leaf) in _LEAVES or not has_members(leaf):
+        return False
+    return any(isinstance(held, torch.Tensor) for held in reachable(leaf, set()))
