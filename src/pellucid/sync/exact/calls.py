@@ -307,8 +307,8 @@ def _choices(module: nn.Module) -> list[Any]:
             continue
         found.append(choice(value))
         settings = value if type(value) is dict else None
-        if type(value) in _SETTINGS or is_dataclass(value):
-            settings = vars(value)
+        if type(value) in _SETTINGS or (is_dataclass(value) and not isinstance(value, type)):
+            settings = getattr(value, "__dict__", None)  # those with slots have none
         if settings and len(settings) <= MOST_SETTINGS:
             found += [choice(setting) for setting in settings.values()]
     return found
