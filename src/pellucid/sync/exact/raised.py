@@ -44,15 +44,17 @@ def agree_on_error(group: Group, module: nn.Module, error: Exception) -> Excepti
             continue
     said = {worker: parts[0].numpy().tobytes() for worker, parts in taken.items()}
     raised = [worker for worker, text in said.items() if len(text) > 1]
-    if not raised:
+    if len(raised) in (0, len(said)):
         return error
     first = raised[0]
-    for buffer in module.buffers():
-        buffer.detach().copy_(group.broadcast("buffers after an error", buffer, first))
+    values = [group.broadcast("buffers after an error", b, first) for b in module.buffers()]
     states = group.swap("generators after an error", [generators.encode_states()])
-    if first in states and first != group.index:
-        generators.decode_states(states[first][0])
-    return error if mine else _unpacked(said[first], first)
+    if mine:
+        return error
+    generators.decode_states(states[first][0])
+    for buffer, value in zip(module.buffers(), values, strict=True):
+        buffer.detach().copy_(value)
+    return _unpacked(said[first], first)
 
 
 def _packed(error: Exception) -> bytes:
