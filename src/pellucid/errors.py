@@ -5,6 +5,7 @@ PellucidError                  base: the message names object, cause and remedy
 ├── LaunchError                a worker could not be started
 ├── ExchangeError              workers could not exchange values
 │   ├── DivergenceError        the workers' copies of the script took different paths
+│   │   └── DisputeError       they hold different values, and go on doing so
 │   └── StoppedError           the run is being stopped; raised to unwind a waiting worker
 ├── LayoutError                a model cannot lie in flat arrays, or is another than elsewhere
 ├── NetworkError               boxes could not talk to each other; `rule` names what was broken
@@ -18,6 +19,7 @@ PellucidError                  base: the message names object, cause and remedy
 from __future__ import annotations
 
 __all__ = [
+    "DisputeError",
     "DivergenceError",
     "ExchangeError",
     "LaunchError",
@@ -52,6 +54,10 @@ class ExchangeError(PellucidError):
 
 class DivergenceError(ExchangeError):
     """The workers' copies of the script took different paths, so their exchanges do not match."""
+
+
+class DisputeError(DivergenceError):
+    """The workers' copies hold different values of what they claim to be the same."""
 
 
 class StoppedError(ExchangeError):

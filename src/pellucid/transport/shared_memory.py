@@ -40,7 +40,7 @@ from typing import Any, Final
 
 import torch
 
-from pellucid.errors import DivergenceError, ExchangeError, StoppedError
+from pellucid.errors import DisputeError, DivergenceError, ExchangeError, StoppedError
 from pellucid.transport.board import Board, Field, Flag, State
 from pellucid.transport.memory import HALF_BYTES, SLOT_BYTES, total_bytes
 
@@ -258,7 +258,7 @@ class Group:
             if header[0] != code:
                 raise DivergenceError(self._divergence(kind, worker, header[0]))
             if header[3] != self._claimed:
-                raise DivergenceError(self._dispute)
+                raise DisputeError(self._dispute)
             epoch = max(epoch, header[2])
             memory = self._slots[worker][slot]
             count = header[1]

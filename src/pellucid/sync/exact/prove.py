@@ -26,7 +26,7 @@ from typing import Any, Final
 import torch
 from torch import nn
 
-from pellucid.errors import DivergenceError, StoppedError
+from pellucid.errors import DisputeError, DivergenceError, StoppedError
 from pellucid.sync.exact import prove_gradients, replicas
 from pellucid.sync.exact.belongings import Belongings
 from pellucid.sync.exact.proof import COUNT, Joint, Proof
@@ -469,6 +469,8 @@ class Prover:
             try:
                 text = torch.frombuffer(bytearray(why.encode() or b"\0"), dtype=torch.uint8)
                 taken = self._group.swap("vote", [text])
+            except DisputeError:
+                raise
             except DivergenceError:
                 # somebody's trial broke off while others were exchanging values inside theirs
                 why = why or UNLIKE

@@ -13,7 +13,7 @@ from typing import Final
 import torch
 from torch import nn
 
-from pellucid.errors import DivergenceError
+from pellucid.errors import DisputeError, DivergenceError
 from pellucid.sync.shared import generators
 from pellucid.transport.shared_memory import Group
 
@@ -34,14 +34,13 @@ def agree_on_error(group: Group, module: nn.Module, error: Exception) -> Excepti
         module: what was called.
         error: what this worker met; a `DivergenceError` where it only found out about another's.
     """
+    if isinstance(error, DisputeError):
+        return error  # all have met it
     mine = b"" if isinstance(error, DivergenceError) else _packed(error)
-    while True:
-        try:
-            part = torch.frombuffer(bytearray(mine or b"\0"), dtype=torch.uint8)
-            taken = group.swap(KIND, [part])
-            break
-        except DivergenceError:  # others were within the call, and see now that it has failed
-            continue
+    part = torch.frombuffer(bytearray(mine or b"\0"), dtype=torch.uint8)
+    taken = _told(group, part) or _told(group, part)  # others see only now that it has failed
+    if taken is None:
+        return error  # they are elsewhere
     said = {worker: parts[0].numpy().tobytes() for worker, parts in taken.items()}
     raised = [worker for worker, text in said.items() if len(text) > 1]
     if len(raised) in (0, len(said)):
@@ -55,6 +54,14 @@ def agree_on_error(group: Group, module: nn.Module, error: Exception) -> Excepti
     for buffer, value in zip(module.buffers(), values, strict=True):
         buffer.detach().copy_(value)
     return _unpacked(said[first], first)
+
+
+def _told(group: Group, part: torch.Tensor) -> dict[int, list[torch.Tensor]] | None:
+    """What all tell of the error; None where others are at another exchange."""
+    try:
+        return group.swap(KIND, [part])
+    except DivergenceError:
+        return None
 
 
 def _packed(error: Exception) -> bytes:
