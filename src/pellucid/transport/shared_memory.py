@@ -44,7 +44,7 @@ from pellucid.errors import DisputeError, DivergenceError, ExchangeError, Stoppe
 from pellucid.transport.board import Board, Field, Flag, State
 from pellucid.transport.memory import HALF_BYTES, SLOT_BYTES, total_bytes
 
-__all__ = ["Bucket", "Group", "row_bytes"]
+__all__ = ["Bucket", "Group", "joined", "row_bytes"]
 
 HEADER_BYTES: Final = 64
 HEADER_WORDS: Final = HEADER_BYTES // 8
@@ -76,10 +76,20 @@ def row_bytes(part: torch.Tensor, dim: int) -> int:
     return math.prod(n for d, n in enumerate(part.shape) if d != dim) * part.element_size()
 
 
-def _joined(
+def joined(
     slices: Sequence[torch.Tensor], like: torch.Tensor, sizes: Sequence[int], dim: int
 ) -> torch.Tensor:
-    """Join slices, given as bytes, along a dimension."""
+    """Join slices along a dimension, into a fresh tensor on the CPU.
+
+    Args:
+        slices: their bytes, as `Group.swap` hands them out.
+        like: one of them, for its type and the other dimensions.
+        sizes: of all slices along that dimension; those of none have no bytes here.
+        dim: the dimension.
+
+    Raises:
+        DivergenceError: there are more bytes, or less.
+    """
     shape = list(like.shape)
     if dim == 0:  # they lie one behind the other
         shape[0] = sum(sizes)
@@ -315,7 +325,7 @@ class Group:
                 else:
                     lost = size * row_bytes(part, dim)
                     slices.append(torch.zeros(lost, dtype=torch.uint8, device="cpu"))
-            wholes.append(_joined(slices, part, sizes, dim).to(part.device))
+            wholes.append(joined(slices, part, sizes, dim).to(part.device))
         return wholes
 
     def _gather_large(

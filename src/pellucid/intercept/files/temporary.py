@@ -53,9 +53,7 @@ class SameNames(Iterator[str]):
 
     def __next__(self) -> str:
         frame = sys._getframe(1)
-        # one that saves for the script writes beside what it saves, and renames it
-        folder = os.path.join(os.path.abspath(frame.f_locals.get("dir") or ""), "")
-        if not is_of_script(frame) and self._is_for_itself(folder):
+        if not is_of_script(frame) and self._is_for_itself(frame.f_locals.get("dir") or ""):
             return MARK + self._name(Random())
         if os.getpid() != self._pid:
             self._pid = os.getpid()
@@ -63,7 +61,11 @@ class SameNames(Iterator[str]):
         return self._name(self._random)
 
     def _is_for_itself(self, folder: str) -> bool:
-        """Whether a library that makes a temporary file here means it for itself."""
+        """Whether a library that makes a temporary file here means it for itself.
+
+        One that saves for the script writes beside what it saves, and renames it.
+        """
+        folder = os.path.join(os.path.abspath(folder), "")
         usual = folder == os.path.join(tempfile.gettempdir(), "")
         return usual or MARK in folder or folder.startswith(self._shared)
 

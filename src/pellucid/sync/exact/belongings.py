@@ -19,7 +19,9 @@ import numpy as np
 import torch
 from torch import nn
 
-__all__ = ["Belongings", "has_members", "reachable", "version"]
+from pellucid.sync.exact.contents import Contents
+
+__all__ = ["Belongings", "belonging_to", "has_members", "same_array"]
 
 MOST: Final = 10_000  # objects that are looked into
 LONGEST: Final = 100_000  # members of a collection that are looked into
@@ -44,7 +46,7 @@ class Belongings:
         seen: set[int] = set()
         self._noted: list[tuple[str, Any, Any]] = []
         for name, value in attributes:
-            found = list(reachable(value, seen))
+            found = list(belonging_to(value, seen))
             if _is_a_librarys(value) and not owned.isdisjoint(map(id, found)):
                 continue
             noted = [held for held in found if not isinstance(held, nn.Module)]
@@ -65,7 +67,7 @@ class Belongings:
                 _put_back(held, content)
 
 
-def reachable(value: Any, seen: set[int]) -> Iterator[Any]:
+def belonging_to(value: Any, seen: set[int]) -> Iterator[Any]:
     """What can be put back, each once; and modules, which are not looked into.
 
     Args:
@@ -104,10 +106,10 @@ def _looked_into(value: Any) -> Iterable[Any]:
 
 def has_members(value: Any) -> bool:
     """Whether this is an object with attributes to look into."""
-    shut = (torch.Tensor, nn.Module, FunctionType, MethodType, ModuleType, type)
+    if isinstance(value, torch.Tensor | nn.Module | FunctionType | MethodType | ModuleType | type):
+        return False
     kind: Any = type(value)
-    has_attributes = type(getattr(value, "__dict__", None)) is dict
-    return not isinstance(value, shut) and has_attributes and _is_opened(kind)
+    return type(getattr(value, "__dict__", None)) is dict and _is_opened(kind)
 
 
 @cache
@@ -146,7 +148,7 @@ def _content(held: Any) -> Any:
     if isinstance(held, np.ndarray):
         return held.copy()
     if isinstance(held, torch.Tensor):
-        return version(held), held.detach().clone() if held.nbytes <= LARGEST else None
+        return Contents(held, copied=held.nbytes <= LARGEST)
     return _members(held)
 
 
@@ -160,10 +162,9 @@ def _members(held: Any) -> Any:
 
 def _is_still(held: Any, content: Any) -> bool:
     if isinstance(held, np.ndarray):
-        same = held.shape == content.shape
-        return same and bool(np.array_equal(held, content, equal_nan=_is_float(held)))
+        return same_array(held, content)
     if isinstance(held, torch.Tensor):
-        return bool(version(held) == content[0])
+        return not content.is_changed()
     now = _members(held)
     if isinstance(now, set):
         return bool(now == content)
@@ -172,13 +173,9 @@ def _is_still(held: Any, content: Any) -> bool:
     return len(now) == len(content) and all(map(_is_one, now, content))
 
 
-def version(tensor: torch.Tensor) -> int:
-    """A number that grows when the tensor is written to; those of inference mode have none."""
-    return 0 if tensor.is_inference() else tensor._version
-
-
-def _is_float(array: Any) -> bool:
-    return bool(np.issubdtype(array.dtype, np.inexact))
+def same_array(a: Any, b: Any) -> bool:
+    """Whether two arrays hold the same, of those of numbers also in places where they hold none."""
+    return bool(np.array_equal(a, b, equal_nan=np.issubdtype(a.dtype, np.inexact)))
 
 
 def _is_one(a: Any, b: Any) -> bool:
@@ -203,8 +200,7 @@ def _put_back(held: Any, content: Any) -> None:
     if isinstance(held, np.ndarray):
         np.copyto(held, content)
     elif isinstance(held, torch.Tensor):
-        if content[1] is not None:
-            held.detach().copy_(content[1])
+        content.put_back()
     elif isinstance(held, list):
         held[:] = content
     elif isinstance(held, deque):

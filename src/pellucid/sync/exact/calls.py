@@ -240,7 +240,7 @@ class Calls:
             return self._split(call, proof, rows)
         except StoppedError:
             raise
-        except Exception as error:
+        except Exception as error:  # the script's own, or the sign that another worker met one
             agreed = agree_on_error(self._group, call.module, error)
             if agreed is error:
                 raise

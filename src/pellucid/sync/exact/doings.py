@@ -16,6 +16,7 @@ from typing import Any, Final, TypeVar
 import numpy as np
 import torch
 
+from pellucid.sync.exact.belongings import same_array
 from pellucid.sync.shared.generators import reachable
 
 __all__ = ["Doings"]
@@ -108,7 +109,7 @@ def _content(held: Any) -> Any:
 
 def _is_changed(held: Any, content: Any) -> bool:
     if isinstance(held, np.ndarray):
-        return not np.array_equal(held, content, equal_nan=np.issubdtype(held.dtype, np.inexact))
+        return not same_array(held, content)
     if isinstance(held, torch.Tensor):
         return not torch.equal(held, content)
     if type(held) is dict:

@@ -53,7 +53,7 @@ from pellucid.sync.exact.tree import leaves_of, map_leaves
 from pellucid.sync.exact.view import BatchView
 from pellucid.sync.shared import generators
 from pellucid.sync.shared.script_thread import in_script_thread
-from pellucid.transport.shared_memory import Group, row_bytes
+from pellucid.transport.shared_memory import Group, joined, row_bytes
 
 __all__ = ["Loaders"]
 
@@ -684,10 +684,8 @@ def _rebuild(
         if _stays_split(leaf, rows):
             return BatchView(group, rows, leaf)
         place = next(small)
-        parts = [
-            taken[w][place].view(leaf.dtype).view(rows.sizes[w], *leaf.shape[1:]) for w in workers
-        ]
-        whole = torch.cat(parts).to(leaf.device)
+        parts = [taken[worker][place] for worker in workers]
+        whole = joined(parts, leaf, rows.sizes, 0).to(leaf.device)
         return whole.pin_memory() if leaf.is_pinned() else whole
 
     return map_leaves(put_together, value)

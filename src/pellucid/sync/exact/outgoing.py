@@ -8,7 +8,6 @@ from. So whoever asks for the gradient of an output of ours (`torch.autograd.gra
 
 from __future__ import annotations
 
-import warnings
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import torch
 from torch.autograd import Function
 from torch.autograd.graph import GradientEdge
 
+from pellucid.sync.exact.quiet import ignored_warnings
 from pellucid.sync.exact.region import Join, Joined, LeaveShare, Narrow, SumOut, Tied, is_inside
 from pellucid.sync.exact.rows import Rows
 from pellucid.transport.shared_memory import Group
@@ -111,8 +111,7 @@ def retain_grad(tensor: torch.Tensor, came_from: Outgoing) -> None:
     def keep(grad: torch.Tensor) -> None:
         if (kept := its()) is None:
             return
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch does not know that it is kept
+        with ignored_warnings():  # torch does not know that it is kept
             before = kept.grad
         kept.grad = grad if before is None else before + grad
 

@@ -17,7 +17,6 @@ import itertools
 import math
 import statistics
 import time
-import warnings
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -30,6 +29,7 @@ from pellucid.errors import DisputeError, DivergenceError, StoppedError
 from pellucid.sync.exact import prove_gradients, replicas
 from pellucid.sync.exact.belongings import Belongings
 from pellucid.sync.exact.proof import COUNT, Joint, Proof
+from pellucid.sync.exact.quiet import ignored_warnings
 from pellucid.sync.exact.race import BACKWARD, COST_SECONDS, GRADIENT_SECONDS, Race
 from pellucid.sync.exact.region import Region, entered, guesses, inside
 from pellucid.sync.exact.rows import Rows
@@ -435,7 +435,7 @@ class Prover:
             return self._trial(saved, run)
         except (DivergenceError, StoppedError):
             raise
-        except Exception:
+        except Exception:  # what the script's own code raises, perhaps for want of a graph
             if not torch.is_grad_enabled():
                 raise
         saved.restore()
@@ -496,24 +496,12 @@ def _without_a_trace(saved: Saved) -> Iterator[io.StringIO]:
     with (
         inside(),
         contextlib.redirect_stdout(out),
-        _ignored_warnings(),
+        ignored_warnings(),
         saved.without_hooks(),
         # not those around the call, which count what it saves: a checkpoint's, for one
         torch.autograd.graph.saved_tensors_hooks(_as_it_is, _as_it_is),
     ):
         yield out
-
-
-@contextlib.contextmanager
-def _ignored_warnings() -> Iterator[None]:
-    """As `warnings.catch_warnings`, which would have those shown again that are shown once."""
-    everything: Any = ("ignore", None, Warning, None, 0)
-    filters: list[Any] = warnings.filters  # type: ignore[assignment] # a list, in fact
-    filters.insert(0, everything)
-    try:
-        yield
-    finally:
-        filters[:] = [kept for kept in filters if kept is not everything]
 
 
 def _as_it_is(tensor: torch.Tensor) -> torch.Tensor:

@@ -6,6 +6,7 @@ batch with a number that is none, or an index that is out of range.
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import traceback
 from typing import Final
@@ -21,6 +22,7 @@ __all__ = ["agree_on_error"]
 
 KIND: Final = "a call that raised an error"
 MOST_BYTES: Final = 1 << 16
+MOST_CHARACTERS: Final = 1 << 13
 
 
 def agree_on_error(group: Group, module: nn.Module, error: Exception) -> Exception:
@@ -65,16 +67,13 @@ def _told(group: Group, part: torch.Tensor) -> dict[int, list[torch.Tensor]] | N
 
 
 def _packed(error: Exception) -> bytes:
-    lines = "".join(traceback.format_exception(error))
-    for what in ((error, lines), (RuntimeError(str(error)), lines), (RuntimeError(), "")):
-        try:
-            packed = pickle.dumps(what)
-            pickle.loads(packed)
-        except Exception:
-            continue
+    lines = "".join(traceback.format_exception(error))[-MOST_CHARACTERS:]
+    with contextlib.suppress(Exception):  # it may hold anything, or not be made again
+        packed = pickle.dumps((error, lines))
+        pickle.loads(packed)
         if len(packed) <= MOST_BYTES:
             return packed
-    return pickle.dumps((RuntimeError(), ""))
+    return pickle.dumps((RuntimeError(str(error)[:MOST_CHARACTERS]), lines))
 
 
 def _unpacked(packed: bytes, worker: int) -> Exception:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
@@ -12,7 +11,8 @@ from torch import nn
 from torch.nn.modules import module as of_all
 from torch.nn.utils import parametrize
 
-from pellucid.sync.exact.belongings import Belongings, version
+from pellucid.sync.exact.belongings import Belongings
+from pellucid.sync.exact.contents import Contents
 from pellucid.sync.exact.tree import leaves_of
 from pellucid.sync.shared import generators
 
@@ -54,16 +54,14 @@ class Saved:
         )
         # a cache of keys and values, for one: no buffer, and written to
         self._kept = [
-            _Contents(x, version(x), x.detach().clone())
+            Contents(x)
             for _, plain in self._attributes
             for x in leaves_of(list(plain.values()))
             if isinstance(x, torch.Tensor)
         ]
         parameters = list(module.parameters()) if weights else []
         small = sum(p.nbytes for p in parameters) < SAVED_BYTES
-        self._parameters = [
-            _Contents(p, version(p), p.detach().clone() if small else None) for p in parameters
-        ]
+        self._parameters = [Contents(p, copied=small) for p in parameters]
 
     def states(self) -> generators.States:
         """Of the script's generators and the modules' own, as they are now."""
@@ -134,14 +132,14 @@ class Saved:
         Yields:
             What to put back in it; None where there is too much to change.
         """
-        if any(contents.value is None for contents in self._parameters):
+        if not all(contents.is_kept() for contents in self._parameters):
             yield None
             return
         draw = torch.Generator().manual_seed(0)  # not the script's
         try:
             with torch.no_grad():
                 for contents in self._parameters:
-                    contents.shake(draw)
+                    _shake(contents.tensor.detach(), draw)
             yield Saved(self._module)
         finally:
             self.restore()
@@ -166,37 +164,12 @@ class Saved:
                 hooks.update(before)
 
 
-@dataclass
-class _Contents:
-    """What stands in a tensor, to be put back if a run writes to it.
-
-    Attributes:
-        tensor: the tensor.
-        version: its number when that was noted.
-        value: a copy; None if it is too large to keep one.
-    """
-
-    tensor: torch.Tensor
-    version: int
-    value: torch.Tensor | None
-
-    def is_changed(self) -> bool:
-        """Whether it was written to."""
-        return version(self.tensor) != self.version
-
-    def shake(self, draw: torch.Generator) -> None:
-        """Add a little to numbers, also to zeros."""
-        tensor = self.tensor.detach()
-        if tensor.is_floating_point() and tensor.layout is torch.strided and tensor.numel():
-            size = 0.1 * float(tensor.float().abs().mean()) or 0.3
-            noise = torch.randn(tensor.shape, generator=draw).to(tensor.device, tensor.dtype)
-            tensor.add_(noise, alpha=size)
-
-    def put_back(self) -> None:
-        """Write what stood there, if anything else was written."""
-        if self.is_changed() and self.value is not None:
-            self.tensor.detach().copy_(self.value)
-            self.version = version(self.tensor)
+def _shake(tensor: torch.Tensor, draw: torch.Generator) -> None:
+    """Add a little to numbers, also to zeros."""
+    if tensor.is_floating_point() and tensor.layout is torch.strided and tensor.numel():
+        size = 0.1 * float(tensor.float().abs().mean()) or 0.3
+        noise = torch.randn(tensor.shape, generator=draw).to(tensor.device, tensor.dtype)
+        tensor.add_(noise, alpha=size)
 
 
 def _tables_of(module: nn.Module) -> list[dict[Any, Any]]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from pellucid.sync.exact.belongings import has_members, reachable
+from pellucid.sync.exact.belongings import belonging_to, has_members
 
 __all__ = ["copies_of_containers", "leaves_of", "map_leaves", "map_outputs", "outputs_of"]
 
@@ -156,6 +156,6 @@ def outputs_of(output: Any) -> list[Any]:
 
 
 def _holds_tensors(leaf: Any) -> bool:
-    if type(leaf) in _LEAVES or not has_members(leaf):
+    if type(leaf) in _LEAVES or isinstance(leaf, torch.Tensor) or not has_members(leaf):
         return False
-    return any(isinstance(held, torch.Tensor) for held in reachable(leaf, set()))
+    return any(isinstance(held, torch.Tensor) for held in belonging_to(leaf, set()))

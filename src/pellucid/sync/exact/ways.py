@@ -197,8 +197,6 @@ def _kind(leaf: Any) -> Any:
         return ("tensor", leaf.ndim, leaf.dtype)
     if type(leaf) is int and 0 <= leaf < CHOICES:
         return int, leaf
-    if leaf is None:
-        return None
     chosen = choice(leaf)
     return type(leaf) if chosen is None else chosen
 
