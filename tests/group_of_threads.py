@@ -33,8 +33,8 @@ class DiedError(BaseException):
 def bury(board: Board, worker: int) -> None:
     """Tell the others that a worker is certainly gone, as the launcher does."""
     epoch = int(board.flags[Flag.EPOCH]) + 1
-    board.fields[worker, Field.DIED] = epoch
-    board.fields[worker, Field.STATE] = State.DEAD
+    board.fields[worker][Field.DIED] = epoch
+    board.fields[worker][Field.STATE] = State.DEAD
     board.flags[Flag.EPOCH] = epoch
 
 

@@ -15,8 +15,7 @@ def board(request: pytest.FixtureRequest) -> Board:
 
 
 def test_a_new_board_says_nothing(board: Board) -> None:
-    assert not board.fields.any()
-    assert not board.flags.any()
+    assert not any(any(row) for row in [*board.fields, board.flags])
     assert board.alive() == list(range(board.workers))
     assert [board.read_text(w) for w in range(board.workers)] == [""] * board.workers
 
@@ -25,12 +24,12 @@ def test_what_one_mapping_writes_another_reads(board: Board) -> None:
     other = Board(board.fd, board.workers)
     for worker in range(board.workers):
         for field in Field:
-            board.fields[worker, field] = 1000 * worker + field
+            board.fields[worker][field] = 1000 * worker + field
         board.write_text(worker, f"train.py:{worker}")
     for flag in Flag:
         board.flags[flag] = -1 - flag
     for worker in range(board.workers):
-        assert [other.fields[worker, f] for f in Field] == [1000 * worker + f for f in Field]
+        assert [other.fields[worker][f] for f in Field] == [1000 * worker + f for f in Field]
         assert other.read_text(worker) == f"train.py:{worker}"
     assert [other.flags[f] for f in Flag] == [-1 - f for f in Flag]
 
@@ -44,7 +43,7 @@ def test_names_of_columns_are_distinct_and_fit_a_row() -> None:
 def test_the_dead_are_not_among_the_living() -> None:
     board = Board.create(3)
     for state in State:
-        board.fields[1, Field.STATE] = state
+        board.fields[1][Field.STATE] = state
         assert board.alive() == ([0, 2] if state == State.DEAD else [0, 1, 2])
 
 
@@ -68,11 +67,21 @@ def test_texts_do_not_reach_into_the_numbers() -> None:
     board = Board.create(2)
     board.write_text(0, "x" * 5000)
     board.write_text(1, "y" * 5000)
-    assert not board.fields.any()
-    assert not board.flags.any()
+    assert not any(any(row) for row in [*board.fields, board.flags])
 
 
 def test_children_inherit_it_and_it_has_no_name(board: Board) -> None:
     assert os.get_inheritable(board.fd)
     assert os.fstat(board.fd).st_nlink == 0
     assert os.fstat(board.fd).st_size == Board.size(board.workers)
+
+
+def test_numbers_are_plain_integers(board: Board) -> None:
+    """An array's would lose a Ctrl-C that comes while they are compared with enums."""
+    numbers = [
+        *board.fields[0],
+        *board.flags,
+        *board.column(Field.STATE),
+        board.fields[0][Field.PID],
+    ]
+    assert {type(number) for number in numbers} == {int}

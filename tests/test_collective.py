@@ -79,8 +79,8 @@ def test_goes_on_through_shared_memory_after_a_death(tmp_path: Path) -> None:
 
     def body(group: CollectiveGroup) -> torch.Tensor | None:
         if group.index == 2:
-            group.board.fields[2, Field.STATE] = State.DEAD
-            group.board.fields[2, Field.DIED] = 1
+            group.board.fields[2][Field.STATE] = State.DEAD
+            group.board.fields[2][Field.DIED] = 1
             group.board.flags[Flag.EPOCH] = 1
             return None
         total = group.all_reduce("sum", torch.ones(50_000))

@@ -201,10 +201,10 @@ def test_the_leader_counts_what_it_prints(board: Board, tmp_path: Path) -> None:
     leadership.leads = True
     console = Console(str(tmp_path), leadership)
     console._count(5)
-    assert board.fields[0, Field.STDOUT_BYTES] == 5
+    assert board.fields[0][Field.STDOUT_BYTES] == 5
     leadership.leads = False
     console._count(5)
-    assert board.fields[0, Field.STDOUT_BYTES] == 5
+    assert board.fields[0][Field.STDOUT_BYTES] == 5
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ class Box:
         ]
 
     def kill(self, worker: int) -> None:
-        self.board.fields[worker, Field.STATE] = State.DEAD
+        self.board.fields[worker][Field.STATE] = State.DEAD
 
     def train(self, key: PassKey, batches: int | None = 10) -> None:
         """Everybody opens a pass that is known to train."""
@@ -152,7 +152,8 @@ def test_nobody_leaves_a_pass_before_its_last_batch_is_done() -> None:
 @pytest.mark.parametrize("in_time", [True, False])
 def test_nobody_goes_ahead_before_the_leader_has_left_the_pass(in_time: bool) -> None:
     with box(2) as b:
-        b.board.fields[:, Field.STATE] = State.RUNNING
+        for row in b.board.fields:
+            row[Field.STATE] = State.RUNNING
         for dealer in b.dealers if in_time else b.dealers[1:]:
             assert dealer.open(KEY, b"order", 1, trains=True).role is Role.TRAIN
         lease = b.dealers[1].take(KEY)
@@ -175,7 +176,7 @@ def test_a_leader_that_has_ended_is_not_waited_for() -> None:
         assert b.dealers[1].open(KEY, b"order", 0, trains=True).role is Role.SPENT
         assert b.dealers[1].finish(KEY) is None
         b.dealers[1].close(KEY, [])
-        b.board.fields[0, Field.STATE] = State.FINISHED
+        b.board.fields[0][Field.STATE] = State.FINISHED
         assert b.dealers[1].open(PassKey(0, 1), b"", 1, trains=True).role is Role.TRAIN
 
 

@@ -16,7 +16,7 @@ from tests.real_run import RealRun, ended
 HOGWILD = ("--mode", "hogwild", "--workers", "2")
 SAMPLES = 120
 
-# the first worker waits in its first pass until the second one has come into it
+# the first worker waits in its first pass, a batch in hand, until the second one has its sixth
 COUNTS = """
 import os, socket, sys
 
@@ -47,7 +47,7 @@ for epoch in range(3):
         if first and step == 2:
             meeting.settimeout(60)
             meeting.recv(1)
-        if not first and step == 0:
+        if not first and step == 5:
             meeting.sendto(b"!", place)
         optimizer.zero_grad()
         loss = model(rows).sum()
@@ -91,7 +91,8 @@ def test_every_sample_is_trained_on_once_an_epoch(tmp_path: Path) -> None:
 def test_what_a_dead_worker_had_in_hand_is_done_by_another(
     tmp_path: Path, victim: int, how: str
 ) -> None:
-    fate = f"{victim} 5 update {how}"
+    # both have a batch in hand then: see COUNTS
+    fate = f"{victim} {5 if victim else 2} update {how}"
     with ended(RealRun(tmp_path, COUNTS, *HOGWILD, "--dead-after", "1", fate=fate)) as run:
         code, out, err = run.finish()
     assert (code, times_trained(tmp_path).tolist()) == (0, [3.0] * SAMPLES), err

@@ -97,7 +97,8 @@ def side_by_side(
     run_dir = run_dir or folder.parent / "run"
     run_dir.mkdir(exist_ok=True)
     board = Board.create(2)
-    board.fields[:, Field.STATE] = State.RUNNING
+    for row in board.fields:
+        row[Field.STATE] = State.RUNNING
     with (_terminal if terminal else _pipes)(run_dir, stdin) as real:
         start = _starter(script, folder, board, real, [run_dir, order, die, ahead, *args])
         workers = [start(0, real)]
@@ -158,10 +159,10 @@ def _watch(board: Board, workers: list[subprocess.Popen[bytes]], die: str) -> No
     """Wait for the workers, as the launcher would: when the leader dies, the other one leads."""
     try:
         workers[0].wait(TIMEOUT)
-        board.fields[0, Field.ARRIVED] = FAR
+        board.fields[0][Field.ARRIVED] = FAR
         board.flags[Flag.GO] = 1
         if die:
-            board.fields[0, Field.STATE] = State.DEAD
+            board.fields[0][Field.STATE] = State.DEAD
             board.flags[Flag.LEADER] = 1
         workers[1].wait(TIMEOUT)
     finally:
@@ -236,13 +237,13 @@ class _Worker:
         try:
             runpy.run_path(self.script, run_name="__main__")
         finally:
-            self.board.fields[self.index, Field.ARRIVED] = FAR
+            self.board.fields[self.index][Field.ARRIVED] = FAR
 
     def meet(self, name: str = "") -> None:
         if self.ends:
             self.end()
         self.meetings += 1
-        self.board.fields[self.index, Field.ARRIVED] = self.meetings
+        self.board.fields[self.index][Field.ARRIVED] = self.meetings
         self.effects.settle()
         self.board.flags[Flag.GO] = 1
         self.wait(lambda: self.arrived(1 - self.index) >= self.meetings)
@@ -267,7 +268,7 @@ class _Worker:
             self.wait(lambda: self.arrived(1 - self.index) > self.meetings)
 
     def arrived(self, index: int) -> int:
-        return int(self.board.fields[index, Field.ARRIVED])
+        return int(self.board.fields[index][Field.ARRIVED])
 
     @staticmethod
     def wait(ready: Callable[[], Any]) -> None:

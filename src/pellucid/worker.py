@@ -292,14 +292,14 @@ class Worker:
 
     def _wait_for_leader(self) -> None:
         """Having ended, stay until the leader has too: it might die at the last moment."""
-        while (leader := int(self.board.flags[Flag.LEADER])) != self.spec.index:
+        while (leader := self.board.flags[Flag.LEADER]) != self.spec.index:
             if self._is_over(leader) or self.board.flags[Flag.STOP]:
                 return
             time.sleep(END_SECONDS)
         self._take_over()
 
     def _is_over(self, worker: int) -> bool:
-        return bool(self.board.fields[worker, Field.STATE] == State.FINISHED)
+        return self.board.fields[worker][Field.STATE] == State.FINISHED
 
     def _end(self) -> None:
         """The script has ended, and so have its own exit handlers."""

@@ -191,7 +191,7 @@ class Console:
     def promote(self) -> None:
         """Go on where the old leader stopped; the role itself has changed already."""
         board = self._leadership.board
-        printed = int(board.fields[:, Field.STDOUT_BYTES].max())  # only leaders count
+        printed = max(board.column(Field.STDOUT_BYTES))  # only leaders count
         self._flush()
         if self._real is None:
             return
@@ -203,7 +203,7 @@ class Console:
             _send("/proc/self/fd/1", start, self._real.stdout)
         elif self._output is not None and self._same:
             self._output.skip = max(0, printed - ours)
-        board.fields[self._leadership.index, Field.STDOUT_BYTES] = max(ours, printed)
+        board.fields[self._leadership.index][Field.STDOUT_BYTES] = max(ours, printed)
         for fd, real in zip((STDIN, STDOUT, STDERR), self._real, strict=True):
             if real >= 0:
                 os.dup2(real, fd)
@@ -225,7 +225,7 @@ class Console:
     def _count(self, written: int) -> None:
         if self._leadership.leads:
             board = self._leadership.board
-            board.fields[self._leadership.index, Field.STDOUT_BYTES] += written
+            board.fields[self._leadership.index][Field.STDOUT_BYTES] += written
 
     def _input(self, original: Callable[..., str]) -> Callable[..., str]:
         """Python reads a line from a terminal past ``sys.stdin``: that is recorded here."""

@@ -117,8 +117,7 @@ class Crew:
             now: seconds of a monotonic clock; it costs more to ask the kernel who is stopped, so
                 that is done only now and then.
         """
-        rows = self._board.fields.tolist()
-        sights = [self._look_at(worker, row) for worker, row in enumerate(rows)]
+        sights = [self._look_at(worker) for worker in range(len(self._processes))]
         if now - self._asked >= STOPPED_EVERY:
             self._asked = now
             self._stopped = {
@@ -128,11 +127,11 @@ class Crew:
             }
         return sights
 
-    def _look_at(self, worker: int, row: list[int]) -> Sight:
+    def _look_at(self, worker: int) -> Sight:
         process = self._processes[worker]
         if worker not in self._gone and process.poll() is not None:
             self._part_with(worker)
-            row = self._board.fields[worker].tolist()  # what it did last of all
+        row = self._board.fields[worker]  # read now, so that it has what it did last of all
         return Sight(
             state=row[Field.STATE],
             exit=process.returncode,

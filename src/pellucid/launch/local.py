@@ -262,7 +262,7 @@ class Run:
             self._do(self._supervisor.look(sights, now, go=go))
             if self._company is not None and self._supervisor.conclusion is not None:
                 self._company.conclude(self._supervisor.conclusion)
-            self._meters.update([_reading(row) for row in self._board.fields.tolist()], now)
+            self._meters.update([_reading(row) for row in self._board.fields], now)
             self._show(now)
         return self._code
 
@@ -320,9 +320,9 @@ class Run:
                     self._code = code
 
     def _bury(self, worker: int, leader: int) -> None:
-        epoch = int(self._board.flags[Flag.EPOCH]) + 1
-        self._board.fields[worker, Field.DIED] = epoch
-        self._board.fields[worker, Field.STATE] = State.DEAD
+        epoch = self._board.flags[Flag.EPOCH] + 1
+        self._board.fields[worker][Field.DIED] = epoch
+        self._board.fields[worker][Field.STATE] = State.DEAD
         self._board.flags[Flag.LEADER] = leader
         self._board.flags[Flag.EPOCH] = epoch  # last of all: workers act when they see it
         event = {"event": "death", "worker": worker, "leader": leader, "epoch": epoch}

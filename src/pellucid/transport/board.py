@@ -6,6 +6,10 @@ set to ``DEAD``), one row of *flags* for the box (written by the launcher, excep
 the leader), and one line of text a worker: what it is doing, for errors that show where each
 worker is. The memory is an anonymous file handed down by file descriptor: there is no name that
 could go stale, and it is gone when the last process is, however that one died.
+
+The numbers are read as plain integers, not as an array: to compare one of an array's with a member
+of an enum, numpy runs Python code and ignores what that raises, so that a Ctrl-C that comes just
+then would be lost.
 """
 
 from __future__ import annotations
@@ -14,8 +18,6 @@ import mmap
 import os
 from enum import IntEnum
 from typing import Final
-
-import numpy as np
 
 __all__ = ["Board", "Field", "Flag", "State"]
 
@@ -70,23 +72,30 @@ class Board:
     Args:
         fd: an inherited file descriptor of a board made by `create`.
         workers: number of workers it was made for.
+
+    Attributes:
+        fields: each worker's row of int64 numbers, to be read and written.
+        flags: the box's row.
     """
 
     def __init__(self, fd: int, workers: int) -> None:
         self.fd = fd
         self.workers = workers
         self._map = mmap.mmap(fd, self.size(workers))
-        numbers = np.frombuffer(self._map, dtype=np.int64, count=(workers + 1) * PAD)
-        rows = numbers.reshape(workers + 1, PAD)
-        self.fields = rows[:workers]
-        self.flags = rows[workers]
-        self._cells = memoryview(self._map)[: rows.nbytes].cast("q")
-        self._text_start = rows.nbytes
+        self._text_start = self._texts(workers)
+        numbers = memoryview(self._map)[: self._text_start].cast("q")
+        rows = [numbers[start : start + PAD] for start in range(0, len(numbers), PAD)]
+        self.fields, self.flags = rows[:workers], rows[workers]
+
+    @classmethod
+    def size(cls, workers: int) -> int:
+        """Bytes a board for this many workers takes."""
+        return cls._texts(workers) + workers * TEXT_BYTES
 
     @staticmethod
-    def size(workers: int) -> int:
-        """Bytes a board for this many workers takes."""
-        return (workers + 1) * PAD * 8 + workers * TEXT_BYTES
+    def _texts(workers: int) -> int:
+        """Where the texts begin, behind the numbers."""
+        return (workers + 1) * PAD * 8
 
     @classmethod
     def create(cls, workers: int) -> Board:
@@ -96,12 +105,9 @@ class Board:
         os.set_inheritable(fd, True)
         return cls(fd, workers)
 
-    def row(self, worker: int) -> memoryview:
-        """A worker's fields (or, behind the last, the flags) as plain integers.
-
-        They are several times faster to get at than an array's.
-        """
-        return self._cells[worker * PAD : (worker + 1) * PAD]
+    def column(self, field: Field) -> list[int]:
+        """One field of every worker, at this moment."""
+        return [row[field] for row in self.fields]
 
     def write_text(self, worker: int, text: str) -> None:
         """Say what a worker is doing, for whoever asks; cut to fit."""
@@ -116,5 +122,5 @@ class Board:
 
     def alive(self) -> list[int]:
         """Workers that are not dead, in order."""
-        states = self.fields[:, Field.STATE]
-        return [w for w in range(self.workers) if states[w] != State.DEAD]
+        states = enumerate(self.column(Field.STATE))
+        return [worker for worker, state in states if state != State.DEAD]

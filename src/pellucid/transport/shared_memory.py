@@ -185,8 +185,8 @@ class Group:
             [words[(2 * w + s) * SLOT_BYTES :][:SLOT_BYTES].cast("q") for s in range(2)]
             for w in range(self.workers)
         ]
-        self._flags = board.row(self.workers)
-        self._rows = [board.row(worker) for worker in range(self.workers)]
+        self._flags = board.flags
+        self._rows = board.fields
         self._mine = self._rows[index]
         self._spent = 0  # nanoseconds of exchanging and waiting
         self._number = 0

@@ -43,7 +43,7 @@ def stand_down(group: Group, threads: int) -> bool:
         view.make_whole()
     leader = group.living[0]
     if group.index != leader:
-        group.board.fields[group.index, Field.STATE] = State.RETIRED
+        group.board.fields[group.index][Field.STATE] = State.RETIRED
         os._exit(0)  # nothing of a follower's is real: there is nothing to clean up or to flush
     group.living = [leader]
     torch.set_num_threads(threads)

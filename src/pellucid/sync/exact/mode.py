@@ -160,7 +160,7 @@ class ExactMode:
         return bool(races) and is_faster_alone(races, lap)
 
     def _is_leader(self) -> bool:
-        return bool(self.group.board.flags[Flag.LEADER] == self.group.index)
+        return self.group.board.flags[Flag.LEADER] == self.group.index
 
     def _describe(self) -> None:
         """The line at the start: what was decided."""

@@ -225,8 +225,8 @@ class BoxDealer:
     def _leader_is_behind(self) -> bool:
         if self._finished is None:
             return False
-        leader = int(self._board.flags[Flag.LEADER])
-        trains = self._board.fields[leader, Field.STATE] not in _ENDED
+        leader = self._board.flags[Flag.LEADER]
+        trains = self._board.fields[leader][Field.STATE] not in _ENDED
         return leader != self._index and trains and not self._table.has_left(leader, self._finished)
 
     def _is_late(self, began: float) -> bool:
@@ -234,4 +234,4 @@ class BoxDealer:
         return bool(self._patience) and self._now() - began > self._patience
 
     def _is_dead(self, worker: int) -> bool:
-        return bool(self._board.fields[worker, Field.STATE] == State.DEAD)
+        return self._board.fields[worker][Field.STATE] == State.DEAD

@@ -59,7 +59,7 @@ class HogwildMode(AsynchronousMode):
         self._board = board
         self._index = index
         # as plain integers: they are looked at at every step
-        self._mine, self._flags = board.row(index), board.row(board.workers)
+        self._mine, self._flags = board.fields[index], board.flags
         self._release = release
         self._on_begin = on_begin
         self._on_lead = on_lead

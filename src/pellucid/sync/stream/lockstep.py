@@ -68,7 +68,7 @@ class LockstepMode(StreamMode):
             exact.group,
             exact.start,
             self._box_leads,
-            lambda: look_up(around.board.row(around.board.workers)),
+            lambda: look_up(around.board.flags),
         )
         dealer: ClusterDealer | None = None
         exchange = settling = None
@@ -148,8 +148,8 @@ class LockstepMode(StreamMode):
 
     def _wait_for_first(self) -> None:
         """One that ends before the first worker does would be taken for dead."""
-        states = self._around.board.fields[:, Field.STATE]
-        while states[0] not in (State.FINISHED, State.DEAD) and not self._flags[Flag.STOP]:
+        first = self._around.board.fields[0]
+        while first[Field.STATE] not in (State.FINISHED, State.DEAD) and not self._flags[Flag.STOP]:
             time.sleep(END_SECONDS)
 
     def _who_does_it(self) -> str:

@@ -99,11 +99,11 @@ class StreamMode(AsynchronousMode):
     ) -> None:
         self._around = around
         # as plain integers: they are looked at at every step
-        self._flags = around.board.row(around.board.workers)
+        self._flags = around.board.flags
         self._begun = False
         number = around.cluster.here.box * WORKERS + (0 if alike else around.index)
         part = Part(number, around.seed, self._leads, self._begin, around.tell, around.frames)
-        super().__init__(part, dealer, weights, around.board.row(around.index))
+        super().__init__(part, dealer, weights, around.board.fields[around.index])
 
     def _leads(self) -> bool:
         return False
@@ -223,7 +223,7 @@ def meter_of(board: Board, worker: int) -> Callable[[float], None]:
         board: of the box.
         worker: whose.
     """
-    row = board.row(worker)
+    row = board.fields[worker]
 
     def count(seconds: float) -> None:
         row[Field.WAIT_NS] += round(seconds * 1e9)
@@ -280,8 +280,8 @@ def make_engine(
         listen=socket.socket(fileno=cluster.data_fd),
     )
     peers = [(peer.box, (peer.data.host, peer.data.port)) for peer in cluster.peers]
-    samples = around.board.fields[: 1 if alike else None, Field.SAMPLES]
-    flags = around.board.row(around.board.workers)
+    counted = 1 if alike else around.board.workers
+    flags = around.board.flags
 
     def look_around() -> None:
         look_up(flags)
@@ -292,7 +292,7 @@ def make_engine(
         network,
         Roster(here.box, peers),
         around.tell,
-        samples=lambda: int(samples.sum()),
+        samples=lambda: sum(around.board.column(Field.SAMPLES)[:counted]),
         leave=lambda: bool(flags[Flag.LEAVE]),
         look_up=look_around,
     )
