@@ -451,6 +451,38 @@ def test_who_waits_for_gradients_is_unwound_too(crowd: Crowd) -> None:
     crowd.raised(work, StoppedError)
 
 
+def test_gradients_of_a_worker_that_is_beyond_are_not_waited_for() -> None:
+    def work(group: Group) -> None:
+        if group.index == 0:
+            group.collect([group.post([torch.ones(3)])])
+        else:
+            group.swap("batch", [])
+
+    with pytest.raises(DivergenceError, match="gradients of worker 1, which is at an exchange"):
+        Crowd(2).run(work)
+
+
+class Hurries:
+    """The row of a worker that posts, and goes on to the next exchange, between two looks at it."""
+
+    def __init__(self, row: Any) -> None:
+        self.row = row
+        self.went_on = False
+
+    def __getitem__(self, field: int) -> int:
+        if field == Field.ARRIVED:
+            self.went_on = True
+            return 1
+        return int(self.went_on) if field == Field.POSTED else int(self.row[field])
+
+
+def test_a_worker_that_has_posted_may_be_beyond() -> None:
+    group = Crowd(2).groups[0]
+    rows: Any = group.board.fields
+    rows[1] = Hurries(rows[1])
+    assert [s.tolist() for s in group.collect([group.post([torch.ones(3)])])[0]] == [[1.0] * 3]
+
+
 def test_waiting_gives_the_core_away(monkeypatch: pytest.MonkeyPatch) -> None:
     """More workers than cores: who waits must not keep the one it waits for from its core."""
     yields = []

@@ -529,7 +529,7 @@ class Group:
                 polls += 1
                 if polls > self._spin:
                     if polls % 64 == 0:
-                        self._look_up(kind, worker, column)
+                        self._look_up(kind, worker, column, number)
                     if polls > NAP_AFTER:
                         time.sleep(0.0001)
                     else:
@@ -538,9 +538,9 @@ class Group:
                         break
         return time.perf_counter_ns() - began if polls else 0
 
-    def _look_up(self, kind: str, worker: int, column: int) -> None:
+    def _look_up(self, kind: str, worker: int, column: int, number: int) -> None:
         """What a waiting worker looks at now and then."""
-        if column != _ARRIVED and self._rows[worker][_ARRIVED] > self._number:
+        if column != _ARRIVED and self._is_beyond(worker, column, number):
             msg = (
                 f"worker {self.index} is waiting for the {kind} of worker {worker}, which is at an "
                 f"exchange beyond: their copies of the script took different paths, or an error "
@@ -550,6 +550,14 @@ class Group:
         if self.board.flags[Flag.STOP]:
             msg = f"the run is being stopped; worker {self.index} was waiting for {worker} ({kind})"
             raise StoppedError(msg)
+
+    def _is_beyond(self, worker: int, column: int, number: int) -> bool:
+        """Whether a worker is at a later exchange, and has left out what is awaited here."""
+        row = self._rows[worker]
+        if row[_ARRIVED] <= self._number:
+            return False
+        _fence()  # it may have come here and gone on since this was looked at last
+        return row[column] < number
 
     def own_time(self) -> int:
         """A clock in nanoseconds that stands still while this worker exchanges or waits."""
