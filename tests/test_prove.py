@@ -23,6 +23,7 @@ import pytest
 import torch
 from torch import nn
 
+from pellucid.sync.exact.kept import has_tensors
 from pellucid.sync.exact.tree import leaves_of
 from tests.group_of_processes import run_in_processes
 
@@ -41,7 +42,7 @@ class Found:
     """What came of some calls of a module.
 
     Attributes:
-        outputs: leaves of what each call returned.
+        outputs: leaves of what each call returned, and left in attributes.
         grads: of the parameters, after backward through all float outputs of all calls.
         state: the module's state_dict and plain attributes at the end.
         printed: on stdout.
@@ -76,13 +77,14 @@ def play(make: Make) -> tuple[Found, nn.Module]:
     with contextlib.redirect_stdout(out):
         for args, kwargs in calls:
             output = module(*args, **kwargs)
-            leaves = [leaf for leaf in leaves_of(output) if isinstance(leaf, torch.Tensor)]
+            seen = [output, *kept_by(module)]
+            leaves = [leaf for leaf in leaves_of(seen) if isinstance(leaf, torch.Tensor)]
             losses = [
                 (leaf * (k + 1)).sin().sum() for k, leaf in enumerate(leaves) if leaf.requires_grad
             ]
             if losses:
                 torch.stack(losses).sum().backward()
-            found.outputs.append([as_plain(leaf) for leaf in leaves_of(output)])
+            found.outputs.append([as_plain(leaf) for leaf in leaves_of(seen)])
             # inputs too: a module may change them
             found.outputs.append([as_plain(leaf) for leaf in leaves_of((args, kwargs))])
     found.grads = [None if p.grad is None else p.grad.tolist() for p in module.parameters()]
@@ -92,11 +94,21 @@ def play(make: Make) -> tuple[Found, nn.Module]:
         f"{name}.{key}": value
         for name, inner in module.named_modules()
         for key, value in vars(inner).items()
-        if isinstance(value, plain) and not key.startswith("_")
+        if isinstance(value, plain) and not key.startswith("_") and not has_tensors(value)
     }
     found.printed = out.getvalue()
     found.drawn = [torch.rand(1).item(), random.random(), float(np.random.rand())]
     return found, module
+
+
+def kept_by(module: nn.Module) -> list[Any]:
+    """What modules have left in attributes."""
+    return [
+        value
+        for inner in module.modules()
+        for name, value in vars(inner).items()
+        if not name.startswith("_") and has_tensors(value)
+    ]
 
 
 def as_plain(leaf: Any) -> Any:
@@ -353,6 +365,89 @@ def keeps_mean() -> tuple[nn.Module, Calls]:
     return KeepsMean(), plainly(values(ROWS, IN))
 
 
+class Keeps(Net):
+    def middle(self, x: torch.Tensor) -> torch.Tensor:
+        self.latest = x
+        return x
+
+
+def keeps() -> tuple[nn.Module, Calls]:
+    return Keeps(), plainly(values(ROWS, IN))
+
+
+class KeepsAList(Net):
+    def middle(self, x: torch.Tensor) -> torch.Tensor:
+        self.steps = [x, {"sine": x.sin(), "rows": len(x)}]
+        self.steps.append((x.t(), "of the batch"))
+        return x
+
+
+def keeps_a_list() -> tuple[nn.Module, Calls]:
+    return KeepsAList(), plainly(values(ROWS, IN))
+
+
+class KeepsWhatItReturns(Net):
+    def forward(self, x: Any, *_: Any) -> Any:
+        self.latest = super().forward(x)
+        return self.latest, x
+
+
+def keeps_what_it_returns() -> tuple[nn.Module, Calls]:
+    return KeepsWhatItReturns(), plainly(values(ROWS, IN))
+
+
+class KeepsAPenalty(Net):
+    def middle(self, x: torch.Tensor) -> torch.Tensor:
+        self.first.penalty = x.abs().mean()
+        return x
+
+
+def keeps_a_penalty() -> tuple[nn.Module, Calls]:
+    return KeepsAPenalty(), plainly(values(ROWS, IN))
+
+
+class Centres(Net):
+    """By hand, as in batch normalisation."""
+
+    def middle(self, x: torch.Tensor) -> torch.Tensor:
+        centred = x - x.mean(0)
+        return centred / (centred.pow(2).mean(dim=0, keepdim=True) + 0.1).sqrt()
+
+
+def centres() -> tuple[nn.Module, Calls]:
+    return Centres(), plainly(values(ROWS, IN))
+
+
+class AveragesRows(Net):
+    average: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("average", torch.zeros(MID))
+
+    def middle(self, x: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            self.average.lerp_(torch.mean(x, 0), 0.1)
+        return x
+
+
+def averages_rows() -> tuple[nn.Module, Calls]:
+    return AveragesRows(), plainly(values(ROWS, IN))
+
+
+class AddsUpRows(Net):
+    """Weighs how often each place is the highest, as routers of experts do."""
+
+    def middle(self, x: torch.Tensor) -> torch.Tensor:
+        often = nn.functional.one_hot(x.argmax(-1), MID).sum((0,))
+        weight: torch.Tensor = often * x.softmax(-1).sum(0)
+        return x * (1 + weight)
+
+
+def adds_up_rows() -> tuple[nn.Module, Calls]:
+    return AddsUpRows(), plainly(values(ROWS, IN))
+
+
 class ReturnsMean(Net):
     def forward(self, x: Any, *_: Any) -> Any:
         y = super().forward(x)
@@ -404,6 +499,13 @@ SPLIT: dict[Make, tuple[tuple[int | None, ...], bool]] = {
     counts_calls: ((0,), False),
     wants_input_gradient: ((0,), False),
     keeps_mean: ((0,), True),
+    keeps: ((0,), False),
+    keeps_a_list: ((0,), False),
+    keeps_what_it_returns: ((0,), False),
+    keeps_a_penalty: ((0,), True),
+    centres: ((0,), True),
+    averages_rows: ((0,), True),
+    adds_up_rows: ((0,), True),
     returns_a_number: ((0,), True),
     forces: ((0,), False),
     forces_on_what_wants_them: ((0,), False),
@@ -423,7 +525,7 @@ def test_modules_that_are_split(make: Make, workers: int) -> None:
 
 class Mixes(Net):
     def middle(self, x: torch.Tensor) -> torch.Tensor:
-        return x - x.mean(0)
+        return x - x.roll(1, 0)
 
 
 def mixes() -> tuple[nn.Module, Calls]:
@@ -449,14 +551,40 @@ def graph() -> tuple[nn.Module, Calls]:
     return Graph(), plainly(values(ROWS, IN), values(ROWS, ROWS, seed=1))
 
 
-class Keeps(Net):
+class GoesOn(Net):
+    latest: torch.Tensor | None = None
+
     def middle(self, x: torch.Tensor) -> torch.Tensor:
-        self.latest = x
+        self.latest = x if self.latest is None else x + self.latest.detach()
+        return self.latest
+
+
+def goes_on() -> tuple[nn.Module, Calls]:
+    return GoesOn(), plainly(values(ROWS, IN))
+
+
+class KeepsSometimes(Net):
+    calls = 0
+
+    def middle(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        if self.calls != 2:
+            self.latest = x.detach()
         return x
 
 
-def keeps() -> tuple[nn.Module, Calls]:
-    return Keeps(), plainly(values(ROWS, IN))
+def keeps_sometimes() -> tuple[nn.Module, Calls]:
+    return KeepsSometimes(), plainly(values(ROWS, IN))
+
+
+class KeepsAnOutlier(Net):
+    def middle(self, x: torch.Tensor) -> torch.Tensor:
+        self.latest = x.amax(0)
+        return x
+
+
+def keeps_an_outlier() -> tuple[nn.Module, Calls]:
+    return KeepsAnOutlier(), plainly(values(ROWS, IN))
 
 
 class Averages(Net):
@@ -468,7 +596,7 @@ class Averages(Net):
 
     def middle(self, x: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
-            self.average.lerp_(x.mean(0), 0.1)
+            self.average.lerp_(x.median(0).values, 0.1)
         return x
 
 
@@ -610,7 +738,9 @@ WHOLE: dict[Make, str] = {
     mixes: "mix rows",
     contrasts: "outputs",
     graph: "",
-    keeps: "attributes",
+    goes_on: "goes by what an earlier call kept in its attributes (latest)",
+    keeps_sometimes: "no longer does with tensors in its attributes",
+    keeps_an_outlier: "mix rows",
     averages: "buffers",
     prints_size: "prints",
     decides: "random numbers of Python or numpy",

@@ -13,6 +13,7 @@ Whether a module may be split is not guessed: see `prove.py`. A call is run
 from __future__ import annotations
 
 import argparse
+import contextlib
 import weakref
 from collections.abc import Callable
 from dataclasses import is_dataclass
@@ -23,9 +24,10 @@ import torch
 from torch import nn
 from torch.autograd import forward_ad
 
-from pellucid.errors import StoppedError
+from pellucid.errors import DivergenceError, StoppedError
+from pellucid.sync.exact import kept
 from pellucid.sync.exact.aliases import aliased
-from pellucid.sync.exact.gradients import Reducer, stray_leaves
+from pellucid.sync.exact.gradients import Reducer
 from pellucid.sync.exact.leaving import hand_out_computed, leave
 from pellucid.sync.exact.proof import Proof
 from pellucid.sync.exact.prove import MIXES, TOO_SMALL, Prover, agree, numbers_of
@@ -35,6 +37,7 @@ from pellucid.sync.exact.region import Region, inside, is_inside
 from pellucid.sync.exact.replicas import Order
 from pellucid.sync.exact.rows import Rows
 from pellucid.sync.exact.saved import Saved
+from pellucid.sync.exact.strays import STRAY, inner_ends, stray
 from pellucid.sync.exact.tree import leaves_of, outputs_of
 from pellucid.sync.exact.view import make_whole_within
 from pellucid.sync.exact.ways import Call, Way, choice
@@ -80,6 +83,10 @@ class Calls:
         self._proofs: weakref.WeakKeyDictionary[nn.Module, dict[Any, Proof]] = (
             weakref.WeakKeyDictionary()
         )
+        # where modules leave tensors, in calls of any kind
+        self._kept: weakref.WeakKeyDictionary[nn.Module, list[kept.Place]] = (
+            weakref.WeakKeyDictionary()
+        )
         # of submodules: where they stand
         self._switches: weakref.WeakKeyDictionary[nn.Module, list[tuple[dict[str, Any], str]]] = (
             weakref.WeakKeyDictionary()
@@ -123,6 +130,10 @@ class Calls:
         self._group.note_overhead(self._group.own_time() - began - self._in_script)
         return output
 
+    def as_kept(self, module: nn.Module) -> contextlib.AbstractContextManager[None]:
+        """While backward runs a part of a module again, leave what its forward has kept."""
+        return kept.unchanged(self._kept.get(module, ()))
+
     def _outermost(self, call: Call) -> Any:
         tensors = zip(call.leaves, call.shapes, strict=True)
         batched, shape = next((pair for pair in tensors if pair[1]), (None, None))
@@ -157,16 +168,12 @@ class Calls:
     def _run_first(self, call: Call, proof: Proof, rows: Rows) -> Any:
         """The first split call with gradients: look where they would go before trusting it."""
         saved = Saved(call.module)
+        given = inner_ends(call.leaves)
         output = self._run_split(call, proof, rows)
-        stray = stray_leaves(output)
-        if not self._group.all_reduce("stray parameters", torch.tensor([len(stray)])):
+        why = stray([output, *kept.values(proof.kept)], given)
+        if not self._group.all_reduce("stray parameters", torch.tensor([bool(why)]).int()):
             return output
-        shapes = ", ".join(str(tuple(leaf.shape)) for leaf in stray[:3])
-        proof.way, proof.why = None, "it uses parameters that are not its own"
-        proof.why += f" (of shape {shapes})" if stray else ""
-        self._explain_whole(call.module, proof)
-        saved.restore()
-        return self._run_whole(call)
+        return self._run_whole_instead(call, proof, saved, why or STRAY)
 
     def _proof(self, call: Call, size: tuple[int, ...]) -> Proof:
         """What is known about calls of this kind, found out or looked after if it is time to.
@@ -188,10 +195,14 @@ class Calls:
             if fresh.passing:
                 return fresh
             if fresh.way is None and fresh.why:
-                self._explain_whole(module, fresh, 0 if proof is None else proof.since_check)
+                self._explain_whole(module, fresh, 0 if proof is None else proof.in_doubt)
             proof = fresh
             # what rests on sizes is for this size: others will be proven by themselves
             proofs[kind, size if proof.guessed else None] = proof
+            for place in proof.kept:
+                known = self._kept.setdefault(module, [])
+                if not any(kept.is_same(place, other) for other in known):
+                    known.append(place)
         proof.calls += 1
         return proof
 
@@ -236,36 +247,53 @@ class Calls:
 
     def _run_split(self, call: Call, proof: Proof, rows: Rows) -> Any:
         """Run a call on our rows."""
+        keeps = call.module in self._kept
+        saved = None
+        if keeps or proof.alike:
+            saved = Saved(call.module, weights=False, deep=bool(proof.alike))
         try:
-            return self._split(call, proof, rows)
+            return self._split(call, proof, rows, saved)
         except StoppedError:
             raise
         except Exception as error:  # the script's own, or the sign that another worker met one
             agreed = agree_on_error(self._group, call.module, error)
+            if saved is not None and keeps and not isinstance(agreed, DivergenceError):
+                saved.restore()
+                output = self._run_whole(call)  # which raises what is the script's own
+                proof.way, proof.why = None, kept.CHANGED
+                self._explain_whole(call.module, proof)
+                return output
             if agreed is error:
                 raise
             raise agreed from None
 
-    def _split(self, call: Call, proof: Proof, rows: Rows) -> Any:
+    def _run_whole_instead(self, call: Call, proof: Proof, saved: Saved, why: str) -> Any:
+        """Run a call whole that was run on our rows, and all that follow it."""
+        proof.way, proof.why = None, why
+        self._explain_whole(call.module, proof)
+        saved.restore()
+        return self._run_whole(call)
+
+    def _split(self, call: Call, proof: Proof, rows: Rows, saved: Saved | None) -> Any:
         """Run a call on our rows, where nothing goes wrong."""
         way = proof.way
         assert way is not None
-        region = Region(self._group, rows, way.main_dim, way.reduces)
+        region = way.region(self._group, rows)
         self.latest_region, self.latest_way = region, way
         self._latest_module = weakref.ref(call.module)  # the script may want its memory back
-        saved = Saved(call.module, weights=False) if proof.alike else None
         tables = aliased(call.module, self.reducer)
         with tables as ties, inside():
             region.ties.extend(ties)
+            guard = kept.Guard(self._kept.get(call.module, ()))
             output = self._timed(lambda: call.split(region, way))
-        if saved is not None and not self._are_alike(output, proof):
-            proof.way, proof.why = None, MIXES
-            self._explain_whole(call.module, proof)
-            saved.restore()
-            return self._run_whole(call)
+            aside = guard.take(proof.kept)
+        if saved is not None and not self._are_alike([output, *aside], proof):
+            return self._run_whole_instead(call, proof, saved, MIXES)
         try:
             hand_out_computed(region, tables.modules)
-            return leave(region, output, proof, call.module)
+            output, *aside = leave(region, [output, *aside], proof, call.module)
+            kept.put(proof.kept, aside)
+            return output
         finally:
             region.ties.clear()  # they lead to what entered, and the region is kept
 

@@ -25,11 +25,9 @@ one, so that it does so in the same order. A bucket tells which of its gradients
 
 from __future__ import annotations
 
-import gc
 import weakref
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from types import FrameType
 from typing import Any, Final
 
 import torch
@@ -38,11 +36,9 @@ from torch.autograd import Function, Variable
 
 from pellucid.errors import DivergenceError
 from pellucid.sync.exact.region import Narrow, Replicate, SumOut
-from pellucid.sync.exact.tree import outputs_of
-from pellucid.sync.exact.view import BatchView
 from pellucid.transport.shared_memory import Bucket, Group
 
-__all__ = ["Aliases", "Reducer", "stray_leaves"]
+__all__ = ["ENTERING", "Aliases", "Reducer"]
 
 BUCKET_BYTES: Final = 8 << 20
 # what is kept also keeps the memory of weights that the script has moved elsewhere
@@ -258,38 +254,6 @@ class Reducer:
         return torch.sparse_coo_tensor(joined[0], joined[1], entries.shape, check_invariants=False)
 
 
-def stray_leaves(output: Any) -> list[torch.Tensor]:
-    """Leaves that a split call's outputs depend on other than through an alias or an input.
-
-    Their gradients would be this worker's part and look like the whole: such a call must not be
-    split. Not so of what it made itself and nobody holds, to go backward to it within forward.
-
-    Args:
-        output: what the call returned.
-    """
-    roots = [leaf.local if isinstance(leaf, BatchView) else leaf for leaf in outputs_of(output)]
-    queue = [r.grad_fn for r in roots if isinstance(r, torch.Tensor) and r.grad_fn is not None]
-    seen: set[Any] = set()
-    stray = []
-    while queue:
-        node: Any = queue.pop()
-        if node in seen or isinstance(node, _CROSSINGS):
-            continue
-        seen.add(node)
-        if hasattr(node, "variable"):
-            stray.append(node.variable)
-        queue += [following for following, _ in node.next_functions if following is not None]
-    return [leaf for leaf in stray if _is_held(leaf, stray)]
-
-
-def _is_held(leaf: torch.Tensor, by_us: list[Any]) -> bool:
-    """Whether Python code can get at a leaf other than through a graph."""
-    return any(
-        holder is not by_us and not isinstance(holder, FrameType)
-        for holder in gc.get_referrers(leaf)
-    )
-
-
 def _looks_like(parameter: torch.Tensor, alias: torch.Tensor) -> torch.Tensor:
     """The alias, which forward is to take for the parameter: with what scripts attach to those."""
     if type(parameter) is nn.Parameter:
@@ -400,4 +364,4 @@ class _Enter(Function):
 
 
 # where the graph of a split call ends: behind these, gradients are summed or joined
-_CROSSINGS = tuple(f._backward_cls for f in (_Enter, Narrow, Replicate))
+ENTERING: Final = tuple(f._backward_cls for f in (_Enter, Narrow, Replicate))

@@ -236,7 +236,7 @@ def _again(function: Any, calls: Calls, region: Region | None) -> Any:
             with inside():
                 return function(*args, **kwargs)
         tables = aliased(module, calls.reducer, again=True)
-        with tables, inside(), way.seams(), entered(region):
+        with calls.as_kept(module), tables, inside(), way.seams(), entered(region):
             return function(*args, **kwargs)
 
     return answer

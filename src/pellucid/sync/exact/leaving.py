@@ -30,19 +30,19 @@ __all__ = ["hand_out_computed", "leave"]
 LARGE_BYTES: Final = 512 << 10
 
 
-def leave(region: Region, output: Any, proof: Proof, module: nn.Module) -> Any:
+def leave(region: Region, outputs: list[Any], proof: Proof, module: nn.Module) -> list[Any]:
     """Outputs for the script.
 
     Args:
         region: the call.
-        output: what the module returned for our rows.
+        outputs: for our rows, what the module returned, and what it left in its attributes.
         proof: how its leaves join.
         module: what was called.
 
     Raises:
         UnsupportedError: there are more leaves than in the proof, or less.
     """
-    leaves = outputs_of(output)
+    leaves = outputs_of(outputs)
     if len(leaves) != len(proof.outputs):
         msg = (
             f"{type(module).__name__} returned {len(leaves)} values where it returned "
@@ -50,14 +50,16 @@ def leave(region: Region, output: Any, proof: Proof, module: nn.Module) -> Any:
             f"how to join them. Return the same structure for inputs of the same kind"
         )
         raise UnsupportedError(msg)
+    returned = len(outputs_of(outputs[0])) if proof.kept else len(leaves)
+    same = _same_as(leaves, returned)
     if torch.is_grad_enabled():
         leaves = _wanting(region, leaves, proof)
     left = {
         k: _left(region, leaf, dim)
         for k, (leaf, dim) in enumerate(zip(leaves, proof.outputs, strict=True))
-        if not _is_small(region, leaf, dim)
+        if k not in same and not _is_small(region, leaf, dim, asked_for=k < returned)
     }
-    small = [k for k in range(len(leaves)) if k not in left]
+    small = [k for k in range(len(leaves)) if k not in left and k not in same]
     if small:
         dims: Any = [proof.outputs[k] for k in small]
         parts = [leaves[k] for k in small]
@@ -65,11 +67,13 @@ def leave(region: Region, output: Any, proof: Proof, module: nn.Module) -> Any:
         wholes = gathered(region.group, region.rows, dims, kind, parts)
         for k, dim, whole, part in zip(small, dims, wholes, parts, strict=True):
             left[k] = _joined(region, dim, whole, part)
+    left |= {k: left[original] for k, original in same.items()}
     for k, leaf in enumerate(leaves):
         if isinstance(leaf, torch.Tensor) and leaf.requires_grad and leaf.is_leaf:
             _keep_grad(left[k])  # made in there: the script may look at it after backward
     order = iter(range(len(leaves)))
-    return map_outputs(lambda _: left[next(order)], output)
+    mapped: list[Any] = map_outputs(lambda _: left[next(order)], outputs)
+    return mapped
 
 
 def _keep_grad(output: torch.Tensor) -> None:
@@ -110,11 +114,26 @@ def hand_out_computed(region: Region, modules: Sequence[nn.Module]) -> None:
                 vars(part)[name] = _left(region, value, None)
 
 
-def _is_small(region: Region, leaf: Any, dim: Joint) -> bool:
-    """Whether an output's rows are to be joined at once; the same answer on all workers."""
+def _same_as(leaves: list[Any], returned: int) -> dict[int, int]:
+    """Which of the leaves in attributes stand elsewhere, too, and where."""
+    same: dict[int, int] = {}
+    seen: dict[int, int] = {}
+    for k, leaf in enumerate(leaves if returned < len(leaves) else ()):
+        first = seen.setdefault(id(leaf), k)
+        if first != k >= returned:
+            same[k] = first
+    return same
+
+
+def _is_small(region: Region, leaf: Any, dim: Joint, *, asked_for: bool) -> bool:
+    """Whether an output's rows are to be joined at once; the same answer on all workers.
+
+    What is in an attribute may never be asked for, and stays behind a view where it can.
+    """
     if not isinstance(leaf, torch.Tensor) or not isinstance(dim, int):
         return False
-    return not _is_large(leaf, dim, region.rows)
+    stays = dim == 0 and leaf.shape[0] == region.rows.local
+    return not stays or (asked_for and not _is_large(leaf, region.rows))
 
 
 def _left(region: Region, leaf: Any, dim: Joint) -> Any:
@@ -150,9 +169,7 @@ def _has_graph(leaf: torch.Tensor) -> bool:
     return leaf.requires_grad and torch.is_grad_enabled()
 
 
-def _is_large(leaf: torch.Tensor, dim: int, rows: Rows) -> bool:
-    """Whether an output stays split."""
-    if dim != 0 or leaf.shape[0] != rows.local:
-        return False
+def _is_large(leaf: torch.Tensor, rows: Rows) -> bool:
+    """Whether joining an output is dear."""
     per_row = leaf.numel() // rows.local * leaf.element_size()
     return per_row * rows.total >= LARGE_BYTES

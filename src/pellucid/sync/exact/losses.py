@@ -95,13 +95,29 @@ def _by_class(original: Original, *args: Any, **kwargs: Any) -> Any:
 
 
 def _total(original: Original, value: Any, *args: Any, **kwargs: Any) -> Any:
-    """``sum()`` and ``mean()`` over everything."""
-    region = _region_for(value) if not args and not kwargs else None
+    """``sum()`` and ``mean()`` over everything, and over rows."""
+    if args or kwargs:
+        return _columns(original, value, *args, **kwargs)
+    region = _region_for(value)
     if region is None or not value.is_floating_point():
         return original(value, *args, **kwargs)
     if original in _MEANS:
         return SumShares.apply(region.group, _SUM(value)) / _whole_count(region, value)
     return SumShares.apply(region.group, original(value))
+
+
+def _columns(original: Original, value: Any, dim: Any = None, *args: Any, **kwargs: Any) -> Any:
+    """``sum(dim)`` and ``mean(dim)``, where the dimensions are those of rows, too."""
+    own = original(value, dim, *args, **kwargs)
+    region = _region_for(value)
+    dims = [dim] if isinstance(dim, int) else dim
+    if region is None or not region.columns or not isinstance(dims, list | tuple):
+        return own
+    if region.batch_dim(value.shape) not in [d % value.ndim for d in dims]:
+        return own
+    if original in _MEANS:
+        return SumShares.apply(region.group, own * (region.rows.local / region.rows.total))
+    return SumShares.apply(region.group, own)
 
 
 _SUM = torch.sum

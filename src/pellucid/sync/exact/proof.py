@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
+from pellucid.sync.exact.kept import Place
 from pellucid.sync.exact.ways import Way
 
 __all__ = ["COUNT", "Joint", "Proof"]
@@ -25,6 +27,7 @@ class Proof:
         way: how to split its calls; None: it runs whole.
         outputs: for each leaf of the outputs, the dimension along which rows join; `COUNT` for a
             number of rows; None for what is the same everywhere.
+        kept: attributes that it leaves tensors in; their leaves come after those of the outputs.
         why: what stands against splitting.
         guessed: it rests on sizes, and holds for batches of this size only.
         calls: calls that relied on it so far.
@@ -41,6 +44,7 @@ class Proof:
 
     way: Way | None
     outputs: tuple[Joint, ...] = ()
+    kept: Sequence[Place] = ()
     why: str = ""
     guessed: bool = False
     calls: int = 0
@@ -57,6 +61,11 @@ class Proof:
     def since_check(self) -> int:
         """Calls since the latest check."""
         return self.calls - self.checked
+
+    @property
+    def in_doubt(self) -> int:
+        """Calls since then but the one that was checked."""
+        return max(0, self.since_check - 1)
 
     def is_due(self, numbers: dict[str, int | float]) -> bool:
         """Whether it is time to check again.

@@ -26,7 +26,7 @@ import torch
 from torch import nn
 
 from pellucid.errors import DisputeError, DivergenceError, StoppedError
-from pellucid.sync.exact import prove_gradients, replicas
+from pellucid.sync.exact import kept, prove_gradients, replicas
 from pellucid.sync.exact.belongings import Belongings
 from pellucid.sync.exact.proof import COUNT, Joint, Proof
 from pellucid.sync.exact.quiet import ignored_warnings
@@ -34,7 +34,7 @@ from pellucid.sync.exact.race import BACKWARD, COST_SECONDS, GRADIENT_SECONDS, R
 from pellucid.sync.exact.region import Region, entered, guesses, inside
 from pellucid.sync.exact.rows import Rows
 from pellucid.sync.exact.saved import Saved
-from pellucid.sync.exact.tree import leaves_of, outputs_of
+from pellucid.sync.exact.tree import outputs_of
 from pellucid.sync.exact.view import whole_of
 from pellucid.sync.exact.ways import Call, Way, ways_to_split
 from pellucid.sync.shared import generators
@@ -61,10 +61,11 @@ class _FailedError(Exception):
 class _Trial:
     """What a run left behind."""
 
-    output: Any
+    output: Any  # and values of attributes that it kept tensors in
     states: generators.States
     buffers: list[torch.Tensor]
     attributes: list[dict[str, Any]]
+    kept: Sequence[kept.Place]
     printed: str
     seconds: float
     decides: str  # a reason why what it did this time says nothing about the next, if there is one
@@ -90,7 +91,7 @@ class _Attempt:
 
     def region(self, group: Group) -> Region:
         """A region to run it in."""
-        return Region(group, self.rows, self.way.main_dim, self.way.reduces)
+        return self.way.region(group, self.rows)
 
 
 class Prover:
@@ -130,6 +131,7 @@ class Prover:
         if any(isinstance(m, torch.jit.ScriptModule) for m in module.modules()):
             return Proof(None, why="a TorchScript module cannot be looked into")
         self._agree_on_parameters(module)
+        kept.settle(module)
         saved = Saved(module)
         call = call.on_copies()
         versions = call.versions()
@@ -159,6 +161,8 @@ class Prover:
 
     def _search(self, call: Call, before: Proof | None, whole: _Trial, saved: Saved) -> Proof:
         """The first way that stands, or the reason against the first that was tried."""
+        if before and not _same_places(before.kept, whole.kept):
+            return Proof(None, why="it keeps tensors in its attributes in some calls only")
         why = ""
         too_few = False
         ways = _ways_of(call, before)
@@ -183,11 +187,13 @@ class Prover:
                 # what counts its calls may do something else later: look more often
                 counts = any(whole.attributes)
                 checks = before.next_check if before else 1
-                if not before or before.calls >= checks:
+                # and the second call will find what the first one keeps
+                if before.calls >= checks if before else not whole.kept:
                     checks *= 2 if counts else 10
                 return Proof(
                     way,
                     outputs,
+                    whole.kept,
                     guessed=bool(guessed),
                     next_check=checks,
                     counts=counts,
@@ -208,6 +214,7 @@ class Prover:
         why = ""
 
         def split() -> Any:
+            kept.Guard(whole.kept)
             return call.split(region, attempt.way)
 
         try:
@@ -222,6 +229,9 @@ class Prover:
             raise
         except _FailedError as failed:
             why = str(failed)
+        except kept.ReadError:
+            why = kept.goes_by(whole.kept)
+            saved.restore()
         except DivergenceError:
             why = UNLIKE
             saved.restore()
@@ -276,7 +286,12 @@ class Prover:
         if not torch.is_grad_enabled() or not wanted or _has_backward_hooks(call.module):
             return ""
         weights = prove_gradients.weights_of(attempt.whole.output)
-        told, whole = self._whole_gradients(call, saved, weights, wanted)
+        places = attempt.whole.kept
+
+        def run() -> Any:
+            return call.whole(), kept.values(places)
+
+        told, whole = self._whole_gradients(run, saved, weights, wanted)
         if told is prove_gradients.Told.NOTHING:
             return ""
         if told is prove_gradients.Told.DRAWS:
@@ -284,7 +299,8 @@ class Prover:
         region = attempt.region(self._group)
 
         def split() -> Any:
-            return call.rows(region, way)
+            kept.Guard(places)
+            return call.rows(region, way), kept.values(places)
 
         why = ""
         try:
@@ -306,7 +322,7 @@ class Prover:
 
     def _whole_gradients(
         self,
-        call: Call,
+        run: Callable[[], Any],
         saved: Saved,
         weights: prove_gradients.Weights,
         wanted: Sequence[torch.Tensor],
@@ -320,7 +336,7 @@ class Prover:
         told = prove_gradients.Told.NOTHING
         if self._group.index == leader:
             try:
-                whole, draws = self._gradients(saved, call.whole, weights, wanted)
+                whole, draws = self._gradients(saved, run, weights, wanted)
             except (DivergenceError, StoppedError):
                 raise
             except Exception:  # the script will see it, where it goes backward itself
@@ -381,7 +397,7 @@ class Prover:
         saved = Saved(call.module)
         call = call.on_copies()
         whole_of(call.inputs)  # of views, by all: the leader alone could not
-        region = Region(self._group, rows, way.main_dim, way.reduces)
+        region = way.region(self._group, rows)
 
         def split() -> Any:
             return call.split(region, way)
@@ -451,11 +467,13 @@ class Prover:
             if torch.cuda.is_initialized():  # what was started there is not over yet
                 torch.cuda.synchronize()
             seconds = time.perf_counter() - began
+        attributes, places = saved.attributes()
         trial = _Trial(
-            output,
+            (output, kept.values(places)),
             saved.states(),
             saved.buffers(),
-            saved.attributes(),
+            attributes,
+            places,
             out.getvalue(),
             seconds,
             saved.decides(),
@@ -578,17 +596,21 @@ def _compare(whole: _Trial, trial: _Trial, region: Region) -> tuple[Joint, ...]:
         if a.shape != b.shape or not _close(a, b):
             msg = "its buffers take values that depend on the whole batch"
             raise _FailedError(msg)
-    if len(trial.attributes) != len(whole.attributes):
+    if len(trial.attributes) != len(whole.attributes) or not _same_places(trial.kept, whole.kept):
         msg = "what it keeps in its attributes depends on the whole batch"
         raise _FailedError(msg)
     for now, then in zip(trial.attributes, whole.attributes, strict=True):
         # a tensor kept aside would carry this worker's part of a gradient into the script
-        kept = any(isinstance(x, torch.Tensor) for x in leaves_of(list(now.values())))
-        if kept or now.keys() != then.keys() or any(not _alike(now[k], then[k]) for k in now):
-            names = ", ".join(sorted(now.keys() | then.keys()))
-            msg = f"it keeps something of the batch in its attributes ({names})"
+        aside = kept.has_tensors(list(now.values()))
+        if aside or now.keys() != then.keys() or any(not _alike(now[k], then[k]) for k in now):
+            changed = ", ".join(sorted(now.keys() | then.keys()))
+            msg = f"it keeps something of the batch in its attributes ({changed})"
             raise _FailedError(msg)
     return joined
+
+
+def _same_places(some: Sequence[kept.Place], others: Sequence[kept.Place]) -> bool:
+    return len(some) == len(others) and all(map(kept.is_same, some, others))
 
 
 def _compare_leaf(mine: Any, whole: Any, region: Region) -> Joint:

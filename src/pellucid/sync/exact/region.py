@@ -68,7 +68,8 @@ class Region:
         group: the workers.
         rows: how the batch is divided.
         dim: dimension of the first batched input that is split.
-        reduces: losses and full reductions inside mean those of the whole batch.
+        reduces: losses and totals inside are those of the whole batch.
+        columns: sums and means over rows, too, that keep other dimensions.
         ties: what entered it and wants a gradient; see [Note: ties] in `gradients`.
     """
 
@@ -76,6 +77,7 @@ class Region:
     rows: Rows
     dim: int = 0
     reduces: bool = False
+    columns: bool = False
     ties: list[torch.Tensor] = field(default_factory=list, compare=False)
 
     def batch_dim(self, shape: tuple[int, ...]) -> int | None:

@@ -13,7 +13,9 @@ from torch.nn.utils import parametrize
 
 from pellucid.sync.exact.belongings import Belongings
 from pellucid.sync.exact.contents import Contents
+from pellucid.sync.exact.kept import Place, has_tensors
 from pellucid.sync.exact.tree import leaves_of
+from pellucid.sync.exact.view import BatchView
 from pellucid.sync.shared import generators
 
 __all__ = ["OF_SCRIPT", "Saved", "computed_by_torch", "is_torchs"]
@@ -31,12 +33,14 @@ class Saved:
     Args:
         module: the module.
         weights: whether that may be its parameters, too.
+        deep: whether what its attributes lead to counts, too, as lists and generators, which takes
+            longest to find: too long for every call.
     """
 
-    def __init__(self, module: nn.Module, *, weights: bool = True) -> None:
+    def __init__(self, module: nn.Module, *, weights: bool = True, deep: bool = True) -> None:
         self._module = module
         self._modules = list(module.modules())
-        self._held = generators.held_by_modules(self._modules)
+        self._held = generators.held_by_modules(self._modules) if deep else ()
         self._states = self.states()
         # what a module is made of: some are built, or hooked, by their first forward, some replaced
         self._parts: list[tuple[dict[Any, Any], dict[Any, Any]]] = [
@@ -48,16 +52,16 @@ class Saved:
             for m in self._modules
         ]
         self._attributes = [(vars(m), _plain(m)) for m in self._modules]
+        attributes = [plain for _, plain in self._attributes] if deep else []
         self._belongings = Belongings(
-            [attribute for _, plain in self._attributes for attribute in plain.items()],
-            self._modules,
+            [attribute for plain in attributes for attribute in plain.items()], self._modules
         )
         # a cache of keys and values, for one: no buffer, and written to
         self._kept = [
             Contents(x)
-            for _, plain in self._attributes
+            for plain in attributes
             for x in leaves_of(list(plain.values()))
-            if isinstance(x, torch.Tensor)
+            if isinstance(x, torch.Tensor) and not isinstance(x, BatchView)
         ]
         parameters = list(module.parameters()) if weights else []
         small = sum(p.nbytes for p in parameters) < SAVED_BYTES
@@ -87,15 +91,24 @@ class Saved:
         """Copies of all buffers as they are now."""
         return [b.clone() for owner, _ in self._buffers for b in owner.values() if b is not None]
 
-    def attributes(self) -> list[dict[str, Any]]:
-        """The modules' own attributes, and what they hold, that are not now as they were."""
-        changed = []
-        for module, (_, before) in zip(self._modules, self._attributes, strict=True):
-            plain = _plain(module)
-            changed.append(
-                {k: v for k, v in plain.items() if not _is_same(v, before.get(k, _ABSENT))}
-            )
-        return changed + self._belongings.changes()
+    def attributes(self) -> tuple[list[dict[str, Any]], list[Place]]:
+        """The modules' own attributes, and what they hold, that are not now as they were.
+
+        Returns:
+            The attributes, and places of those that hold tensors now: see [Note: kept].
+        """
+        changed: list[dict[str, Any]] = []
+        kept: list[Place] = []
+        for module, (now, before) in zip(self._modules, self._attributes, strict=True):
+            changed.append({})
+            for name, value in _plain(module).items():
+                if _is_same(value, before.get(name, _ABSENT)):
+                    continue
+                if has_tensors(value):
+                    kept.append((now, name))
+                else:
+                    changed[-1][name] = value
+        return changed + self._belongings.changes(), kept
 
     def restore(self) -> None:
         """Put everything back."""

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from pellucid.sync.exact.region import Join, named_after
+from pellucid.sync.exact.region import Join, current, is_inside, named_after
 from pellucid.sync.exact.rows import Rows
 from pellucid.sync.exact.tree import map_leaves
 from pellucid.sync.exact.view_rules import RULES
@@ -172,7 +172,8 @@ class BatchView(torch.Tensor, metaclass=_LooksLikeTensor):
         if func in _FROM_LOCAL:
             view = args[0]
             return func(view.local if view.whole is None else view.whole)
-        rule = RULES.get(func)
+        # a module that runs whole reads wholes: what one worker runs alone is to find them here
+        rule = None if is_inside() and current() is None else RULES.get(func)
         if rule is not None:
             result = rule(cls, func, args, kwargs)
             if result is not NotImplemented:

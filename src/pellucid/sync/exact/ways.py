@@ -35,11 +35,17 @@ class Way:
         dims: for each leaf of the inputs, the dimension that counts the batch, or None.
         main_dim: that dimension of the first batched input.
         reduces: losses and totals inside are those of the whole batch.
+        columns: sums and means over rows, too, that keep other dimensions.
     """
 
     dims: tuple[int | None, ...]
     main_dim: int
     reduces: bool
+    columns: bool = False
+
+    def region(self, group: Group, rows: Rows) -> Region:
+        """A region to run a call in."""
+        return Region(group, rows, self.main_dim, self.reduces, self.columns)
 
     def seams(self) -> contextlib.AbstractContextManager[None]:
         """Take the seams that only this way needs, while a body runs."""
@@ -240,7 +246,8 @@ def ways_to_split(call: Call) -> list[Way]:
             candidates.append((tuple(_dim(x, first.shape[1], (1, 0)) for x in leaves), 1))
         candidates.append((alone, 0))
     distinct = list(dict.fromkeys(candidates))
-    return [Way(dims, main, reduces) for reduces in (False, True) for dims, main in distinct]
+    sums = ((False, False), (True, False), (True, True))
+    return [Way(dims, main, *which) for which in sums for dims, main in distinct]
 
 
 def _is_square(leaf: Any) -> bool:
