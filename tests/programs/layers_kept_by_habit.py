@@ -44,7 +44,8 @@ class Discriminator(nn.Module):
     def forward(self, x):
         h = torch.relu(self.first(x))
         self.features = (h, h.mean(1))
-        return self.second(h)
+        self.latest = self.second(h)
+        return self.latest
 
 
 class Seldom(nn.Module):
@@ -61,6 +62,10 @@ class Seldom(nn.Module):
         if scale != 7.0:
             self.last = out
         return out
+
+
+def look(module, _, z):
+    seen.append(module.mean.std().item() + z.std().item())
 
 
 torch.manual_seed(0)
@@ -85,7 +90,10 @@ for epoch in range(3):
         (nn.functional.softplus(-right).mean() + nn.functional.softplus(critic(made.detach())).mean()).backward()
         opt.step()
         critics.step()
-        print(epoch, f"{loss.item():.9f} {matching.item():.9f} {encoder.z.std().item():.9f}", wrong.shape, encoder.mean is encoder.mean)
+        print(epoch, f"{loss.item():.9f} {matching.item():.9f} {encoder.z.std().item():.9f}", wrong.shape, critic.latest is wrong)
+    if epoch == 2:
+        print(seen)
+        hook.remove()
     with torch.no_grad():
         encoder(x)
     other = copy.deepcopy(encoder)
@@ -94,5 +102,8 @@ for epoch in range(3):
     torch.save(encoder, file)
     file.seek(0)
     print(torch.load(file, weights_only=False).log_variance.sum().item())
+    if epoch == 1:  # hooks look at what is kept while the call goes on
+        seen = []
+        hook = encoder.register_forward_hook(look)
     del encoder.z
     critic.features = None

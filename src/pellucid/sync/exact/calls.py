@@ -36,7 +36,7 @@ from pellucid.sync.exact.raised import agree_on_error
 from pellucid.sync.exact.region import Region, inside, is_inside
 from pellucid.sync.exact.replicas import Order
 from pellucid.sync.exact.rows import Rows
-from pellucid.sync.exact.saved import Saved
+from pellucid.sync.exact.saved import Saved, has_hooks
 from pellucid.sync.exact.strays import STRAY, inner_ends, stray
 from pellucid.sync.exact.tree import leaves_of, outputs_of
 from pellucid.sync.exact.view import make_whole_within
@@ -147,7 +147,7 @@ class Calls:
             return self._run_whole(call)
         proof = self._proof(call, shape[:2])
         rows = call.division(proof.way, self._group) if proof.way else None
-        if rows is None:
+        if rows is None or (proof.kept and self._is_looked_into(call.module)):
             output = self._run_whole(call)
             if proof.passing and proof.why:  # and yet the call has not raised
                 self._explain_whole(call.module, proof)
@@ -158,6 +158,18 @@ class Calls:
         if proof.calls == 1 and torch.is_grad_enabled():
             return self._run_first(call, proof, rows)
         return self._run_split(call, proof, rows)
+
+    def _is_looked_into(self, module: nn.Module) -> bool:
+        """Whether hooks could see what a module keeps, before it is made whole."""
+        if not has_hooks(module):
+            return False
+        name = type(module).__name__
+        text = (
+            f"every worker runs {name} whole while it has forward hooks: it keeps tensors in its "
+            f"attributes, where a hook would find one worker's rows"
+        )
+        self._explain(f"hooks-{name}", text)
+        return True
 
     def _race(self, call: Call, proof: Proof, way: Way, rows: Rows) -> None:
         """Time a call of this kind both ways, once."""

@@ -72,8 +72,10 @@ def leave(region: Region, outputs: list[Any], proof: Proof, module: nn.Module) -
         if isinstance(leaf, torch.Tensor) and leaf.requires_grad and leaf.is_leaf:
             _keep_grad(left[k])  # made in there: the script may look at it after backward
     order = iter(range(len(leaves)))
-    mapped: list[Any] = map_outputs(lambda _: left[next(order)], outputs)
-    return mapped
+    mapped = map_outputs(lambda _: left[next(order)], outputs)
+    # what is returned may be what is kept
+    first = {id(output): k for k, output in reversed(list(enumerate(outputs)))}
+    return [mapped[first[id(output)]] for output in outputs]
 
 
 def _keep_grad(output: torch.Tensor) -> None:

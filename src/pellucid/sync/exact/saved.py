@@ -18,7 +18,7 @@ from pellucid.sync.exact.tree import leaves_of
 from pellucid.sync.exact.view import BatchView
 from pellucid.sync.shared import generators
 
-__all__ = ["OF_SCRIPT", "Saved", "computed_by_torch", "is_torchs"]
+__all__ = ["OF_SCRIPT", "Saved", "computed_by_torch", "has_hooks", "is_torchs"]
 
 # marks hooks that the script registered, not a module in its own forward
 OF_SCRIPT: Final = "_is_of_the_script"
@@ -175,6 +175,14 @@ class Saved:
             for hooks, before in taken:
                 hooks.clear()
                 hooks.update(before)
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Whether the script has hooks on the forward of a module, or of any in it."""
+    tables = [of_all._global_forward_hooks, of_all._global_forward_pre_hooks]
+    for inner in module.modules():
+        tables += [inner._forward_hooks, inner._forward_pre_hooks]
+    return any(getattr(h, OF_SCRIPT, False) for table in tables if table for h in table.values())
 
 
 def _shake(tensor: torch.Tensor, draw: torch.Generator) -> None:
