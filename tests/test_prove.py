@@ -435,6 +435,19 @@ def averages_rows() -> tuple[nn.Module, Calls]:
     return AveragesRows(), plainly(values(ROWS, IN))
 
 
+class AddsUpFeatures(Net):
+    """With a dimension by the name that numpy has for it, beside a total of the batch."""
+
+    def middle(self, x: torch.Tensor) -> torch.Tensor:
+        lengths: Any = x.sum(axis=1)  # type: ignore[call-overload]
+        self.latest = lengths.mean().item()
+        return x
+
+
+def adds_up_features() -> tuple[nn.Module, Calls]:
+    return AddsUpFeatures(), plainly(values(ROWS, IN))
+
+
 class AddsUpRows(Net):
     """Weighs how often each place is the highest, as routers of experts do."""
 
@@ -505,6 +518,7 @@ SPLIT: dict[Make, tuple[tuple[int | None, ...], bool]] = {
     keeps_a_penalty: ((0,), True),
     centres: ((0,), True),
     averages_rows: ((0,), True),
+    adds_up_features: ((0,), True),
     adds_up_rows: ((0,), True),
     returns_a_number: ((0,), True),
     forces: ((0,), False),

@@ -106,10 +106,11 @@ def _total(original: Original, value: Any, *args: Any, **kwargs: Any) -> Any:
     return SumShares.apply(region.group, original(value))
 
 
-def _columns(original: Original, value: Any, dim: Any = None, *args: Any, **kwargs: Any) -> Any:
+def _columns(original: Original, value: Any, *args: Any, **kwargs: Any) -> Any:
     """``sum(dim)`` and ``mean(dim)``, where the dimensions are those of rows, too."""
-    own = original(value, dim, *args, **kwargs)
-    region = _region_for(value)
+    own = original(value, *args, **kwargs)
+    region = current()
+    dim = args[0] if args else kwargs.get("dim", kwargs.get("axis"))
     dims = [dim] if isinstance(dim, int) else dim
     if region is None or not region.columns or not isinstance(dims, list | tuple):
         return own
