@@ -427,8 +427,11 @@ class AveragesRows(Net):
 
     def middle(self, x: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
-            self.average.lerp_(torch.mean(x, 0), 0.1)
+            self.average.lerp_(self.centre(x), 0.1)
         return x
+
+    def centre(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.mean(x, 0)
 
 
 def averages_rows() -> tuple[nn.Module, Calls]:
@@ -601,17 +604,9 @@ def keeps_an_outlier() -> tuple[nn.Module, Calls]:
     return KeepsAnOutlier(), plainly(values(ROWS, IN))
 
 
-class Averages(Net):
-    average: torch.Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("average", torch.zeros(MID))
-
-    def middle(self, x: torch.Tensor) -> torch.Tensor:
-        with torch.no_grad():
-            self.average.lerp_(x.median(0).values, 0.1)
-        return x
+class Averages(AveragesRows):
+    def centre(self, x: torch.Tensor) -> torch.Tensor:
+        return x.median(0).values
 
 
 def averages() -> tuple[nn.Module, Calls]:

@@ -84,7 +84,7 @@ class Calls:
             weakref.WeakKeyDictionary()
         )
         # where modules leave tensors, in calls of any kind
-        self._kept: weakref.WeakKeyDictionary[nn.Module, list[kept.Place]] = (
+        self._kept: weakref.WeakKeyDictionary[nn.Module, set[kept.Place]] = (
             weakref.WeakKeyDictionary()
         )
         # of submodules: where they stand
@@ -211,10 +211,8 @@ class Calls:
             proof = fresh
             # what rests on sizes is for this size: others will be proven by themselves
             proofs[kind, size if proof.guessed else None] = proof
-            for place in proof.kept:
-                known = self._kept.setdefault(module, [])
-                if not any(kept.is_same(place, other) for other in known):
-                    known.append(place)
+            if proof.kept:
+                self._kept.setdefault(module, set()).update(proof.kept)
         proof.calls += 1
         return proof
 

@@ -15,7 +15,8 @@ always tried.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
@@ -23,7 +24,7 @@ from torch import nn
 
 from pellucid.errors import UnsupportedError
 from pellucid.sync.exact.tree import leaves_of, map_leaves
-from pellucid.sync.exact.view import BatchView, whole_of
+from pellucid.sync.exact.view import whole_of
 
 __all__ = [
     "CHANGED",
@@ -32,24 +33,38 @@ __all__ = [
     "ReadError",
     "goes_by",
     "has_tensors",
-    "is_same",
     "put",
     "settle",
     "unchanged",
     "values",
 ]
 
-Place = tuple[dict[str, Any], str]  # the attributes of a module, and a name among them
-
 CHANGED: Final = "it no longer does with tensors in its attributes what it did at first"
+_ABSENT: Final = object()
 
 
-_ABSENT = object()
+@dataclass(frozen=True, eq=False)
+class Place:
+    """An attribute of a module; two are equal if they are one.
 
+    Attributes:
+        attributes: all of the module.
+        name: which of them.
+    """
 
-def is_same(place: Place, other: Place) -> bool:
-    """Whether these are one place."""
-    return place[0] is other[0] and place[1] == other[1]
+    attributes: dict[str, Any]
+    name: str
+
+    def __eq__(self, other: object) -> bool:
+        """Not by what is in the attributes."""
+        return isinstance(other, Place) and self._identity == other._identity
+
+    def __hash__(self) -> int:
+        return hash(self._identity)
+
+    @property
+    def _identity(self) -> tuple[int, str]:
+        return id(self.attributes), self.name
 
 
 def has_tensors(value: Any) -> bool:
@@ -57,26 +72,32 @@ def has_tensors(value: Any) -> bool:
     return any(isinstance(leaf, torch.Tensor) for leaf in leaves_of(value))
 
 
-def goes_by(places: Sequence[Place]) -> str:
+def goes_by(places: Iterable[Place]) -> str:
     """The reason not to divide a module that reads them."""
-    names = ", ".join(sorted({name for _, name in places}))
+    names = ", ".join(sorted({place.name for place in places}))
     return f"it goes by what an earlier call kept in its attributes ({names})"
 
 
 def settle(module: nn.Module) -> None:
     """Make views whole that earlier calls have left. A collective operation, if there are any."""
     for inner in module.modules():
-        attributes = vars(inner)
-        for name, value in list(attributes.items()):
-            if isinstance(value, torch.Tensor | list | tuple | dict) and any(
-                isinstance(leaf, BatchView) for leaf in leaves_of(value)
-            ):
-                attributes[name] = whole_of(value)
+        for name, value in list(vars(inner).items()):
+            if (whole := whole_of(value)) is not value:
+                vars(inner)[name] = whole
 
 
-def values(places: Sequence[Place]) -> list[Any]:
-    """What is there now; None where nothing is."""
-    return [attributes.get(name) for attributes, name in places]
+def values(places: Iterable[Place]) -> list[Any]:
+    """What is there now."""
+    return [place.attributes.get(place.name, _ABSENT) for place in places]
+
+
+def put(places: Iterable[Place], wanted: Iterable[Any]) -> None:
+    """Set them to what is to be there: what `values` gave, or what the script is to see."""
+    for place, value in zip(places, wanted, strict=True):
+        if value is _ABSENT:
+            place.attributes.pop(place.name, None)
+        else:
+            place.attributes[place.name] = value
 
 
 class Guard:
@@ -86,11 +107,11 @@ class Guard:
         places: where.
     """
 
-    def __init__(self, places: Sequence[Place]) -> None:
-        self._before = [attributes.get(name, _ABSENT) for attributes, name in places]
-        self._guards = [map_leaves(_guarded, value) for value in self._before]
+    def __init__(self, places: Collection[Place]) -> None:
         self._places = places
-        self._put(self._guards)
+        self._before = values(places)
+        self._guards = [map_leaves(_guarded, value) for value in self._before]
+        put(places, self._guards)
 
     def take(self, kept: Sequence[Place]) -> list[Any]:
         """What a split call has left.
@@ -101,19 +122,14 @@ class Guard:
         Raises:
             UnsupportedError: it has done otherwise.
         """
-        now = [attributes.get(name, _ABSENT) for attributes, name in self._places]
-        ours = [any(is_same(place, other) for other in kept) for place in self._places]
+        now = values(self._places)
+        ours = [place in kept for place in self._places]
         for value, guard, is_ours in zip(now, self._guards, ours, strict=True):
             if (value is not guard) != is_ours or (is_ours and value is None):
                 raise UnsupportedError(CHANGED)
         left = zip(now, self._before, ours, strict=True)
-        self._put([value if is_ours else before for value, before, is_ours in left])
+        put(self._places, [value if is_ours else before for value, before, is_ours in left])
         return values(kept)
-
-    def _put(self, values: Sequence[Any]) -> None:
-        for (attributes, name), value in zip(self._places, values, strict=True):
-            if value is not _ABSENT:
-                attributes[name] = value
 
 
 def _guarded(leaf: Any) -> Any:
@@ -142,16 +158,10 @@ class _Closed(torch.Tensor):
 
 
 @contextlib.contextmanager
-def unchanged(places: Sequence[Place]) -> Iterator[None]:
+def unchanged(places: Collection[Place]) -> Iterator[None]:
     """Leave what is there when the body is over, which runs something again."""
     before = values(places)
     try:
         yield
     finally:
         put(places, before)
-
-
-def put(places: Sequence[Place], left: Sequence[Any]) -> None:
-    """Set them to what the script is to see."""
-    for (attributes, name), value in zip(places, left, strict=True):
-        attributes[name] = value

@@ -14,11 +14,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.autograd import Function
 from torch.autograd.graph import GradientEdge
 
 from pellucid.sync.exact.quiet import ignored_warnings
-from pellucid.sync.exact.region import Join, Joined, LeaveShare, Narrow, SumOut, Tied, is_inside
+from pellucid.sync.exact.region import (
+    Join,
+    Joined,
+    LeaveShare,
+    Narrow,
+    SumOut,
+    Tied,
+    crossing_of,
+    is_inside,
+)
 from pellucid.sync.exact.rows import Rows
 from pellucid.transport.shared_memory import Group
 
@@ -81,9 +89,7 @@ class Outgoing:
 def outgoing(tensor: torch.Tensor) -> Outgoing | None:
     """Where a tensor of the script came from, if it is the output of a split call."""
     node: Any = None if is_inside() else tensor.grad_fn
-    crossing = _crossing(node)
-    if crossing is None:
-        return None
+    crossing = crossing_of(node)
     dim: int | None = None
     place = 0
     if issubclass(crossing, Join):
@@ -93,7 +99,7 @@ def outgoing(tensor: torch.Tensor) -> Outgoing | None:
     elif not issubclass(crossing, LeaveShare):
         return None
     edge = node.next_functions[place]
-    while (behind := _crossing(edge[0])) is not None and issubclass(behind, Tied):
+    while issubclass(crossing_of(edge[0]), Tied):
         edge = edge[0].next_functions[0]
     if edge[0] is None:
         return None
@@ -116,8 +122,3 @@ def retain_grad(tensor: torch.Tensor, came_from: Outgoing) -> None:
         kept.grad = grad if before is None else before + grad
 
     came_from.register(keep)
-
-
-def _crossing(node: Any) -> type[Function] | None:
-    """Of which function this is the backward; None if of one of torch's."""
-    return getattr(node, "_forward_cls", None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -44,7 +43,7 @@ class Proof:
 
     way: Way | None
     outputs: tuple[Joint, ...] = ()
-    kept: Sequence[Place] = ()
+    kept: list[Place] = field(default_factory=list)
     why: str = ""
     guessed: bool = False
     calls: int = 0

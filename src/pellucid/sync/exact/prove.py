@@ -65,7 +65,7 @@ class _Trial:
     states: generators.States
     buffers: list[torch.Tensor]
     attributes: list[dict[str, Any]]
-    kept: Sequence[kept.Place]
+    kept: list[kept.Place]
     printed: str
     seconds: float
     decides: str  # a reason why what it did this time says nothing about the next, if there is one
@@ -161,7 +161,7 @@ class Prover:
 
     def _search(self, call: Call, before: Proof | None, whole: _Trial, saved: Saved) -> Proof:
         """The first way that stands, or the reason against the first that was tried."""
-        if before and not _same_places(before.kept, whole.kept):
+        if before and before.kept != whole.kept:
             return Proof(None, why="it keeps tensors in its attributes in some calls only")
         why = ""
         too_few = False
@@ -596,7 +596,7 @@ def _compare(whole: _Trial, trial: _Trial, region: Region) -> tuple[Joint, ...]:
         if a.shape != b.shape or not _close(a, b):
             msg = "its buffers take values that depend on the whole batch"
             raise _FailedError(msg)
-    if len(trial.attributes) != len(whole.attributes) or not _same_places(trial.kept, whole.kept):
+    if len(trial.attributes) != len(whole.attributes) or trial.kept != whole.kept:
         msg = "what it keeps in its attributes depends on the whole batch"
         raise _FailedError(msg)
     for now, then in zip(trial.attributes, whole.attributes, strict=True):
@@ -607,10 +607,6 @@ def _compare(whole: _Trial, trial: _Trial, region: Region) -> tuple[Joint, ...]:
             msg = f"it keeps something of the batch in its attributes ({changed})"
             raise _FailedError(msg)
     return joined
-
-
-def _same_places(some: Sequence[kept.Place], others: Sequence[kept.Place]) -> bool:
-    return len(some) == len(others) and all(map(kept.is_same, some, others))
 
 
 def _compare_leaf(mine: Any, whole: Any, region: Region) -> Joint:

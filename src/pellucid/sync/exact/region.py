@@ -50,6 +50,7 @@ __all__ = [
     "SumOut",
     "SumShares",
     "Tied",
+    "crossing_of",
     "current",
     "entered",
     "gathered",
@@ -181,6 +182,12 @@ def named_after(crossing: type[Function], leaving: torch.Tensor) -> type[Functio
     """A crossing that the script, which prints ``grad_fn``, does not notice."""
     made_by = leaving.grad_fn
     return crossing if made_by is None else _renamed(crossing, made_by.name())
+
+
+def crossing_of(node: Any) -> type[Function]:
+    """Of which function a node of the graph is the backward; of one of torch's, `Function`."""
+    crossing: type[Function] = getattr(node, "_forward_cls", Function)
+    return crossing
 
 
 def _narrow(rows: Rows, dim: int, whole: torch.Tensor) -> torch.Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 import torch
@@ -105,7 +105,7 @@ class Saved:
                 if _is_same(value, before.get(name, _ABSENT)):
                     continue
                 if has_tensors(value):
-                    kept.append((now, name))
+                    kept.append(Place(now, name))
                 else:
                     changed[-1][name] = value
         return changed + self._belongings.changes(), kept
@@ -161,9 +161,7 @@ class Saved:
     def without_hooks(self) -> Iterator[None]:
         """While the body runs, the script's own hooks on these modules are not called."""
         taken: list[tuple[Any, dict[Any, Any]]] = []
-        tables = [t for m in self._modules for t in (m._forward_hooks, m._forward_pre_hooks)]
-        everybodys = (of_all._global_forward_hooks, of_all._global_forward_pre_hooks)
-        for hooks in (*tables, *everybodys):
+        for hooks in _forward_hooks(self._modules):
             if hooks:
                 taken.append((hooks, dict(hooks)))
                 for key, hook in list(hooks.items()):
@@ -179,10 +177,15 @@ class Saved:
 
 def has_hooks(module: nn.Module) -> bool:
     """Whether the script has hooks on the forward of a module, or of any in it."""
-    tables = [of_all._global_forward_hooks, of_all._global_forward_pre_hooks]
-    for inner in module.modules():
-        tables += [inner._forward_hooks, inner._forward_pre_hooks]
-    return any(getattr(h, OF_SCRIPT, False) for table in tables if table for h in table.values())
+    tables = _forward_hooks(module.modules())
+    return any(getattr(hook, OF_SCRIPT, False) for table in tables for hook in table.values())
+
+
+def _forward_hooks(modules: Iterable[nn.Module]) -> Iterator[dict[Any, Any]]:
+    """The tables of hooks that are called around the forwards of modules, by torch's own keys."""
+    for module in modules:
+        yield from (module._forward_hooks, module._forward_pre_hooks)
+    yield from (of_all._global_forward_hooks, of_all._global_forward_pre_hooks)
 
 
 def _shake(tensor: torch.Tensor, draw: torch.Generator) -> None:

@@ -15,7 +15,15 @@ from typing import Any, Final
 import torch
 
 from pellucid.sync.exact.gradients import ENTERING
-from pellucid.sync.exact.region import Join, Joined, LeaveShare, Return, SumOut, Tied
+from pellucid.sync.exact.region import (
+    Join,
+    Joined,
+    LeaveShare,
+    Return,
+    SumOut,
+    Tied,
+    crossing_of,
+)
 from pellucid.sync.exact.tree import outputs_of
 from pellucid.sync.exact.view import BatchView
 
@@ -53,10 +61,11 @@ def stray(outputs: Any, given: set[Any]) -> str:
     foreign = False
     while queue:
         node, within = queue.pop()
-        if (node, within) in seen or node in given or isinstance(node, ENTERING):
+        crossing = crossing_of(node)
+        if (node, within) in seen or node in given or crossing in ENTERING:
             continue
         seen.add((node, within))
-        leaves_here = issubclass(crossing := _crossing(node), _LEAVING)
+        leaves_here = issubclass(crossing, _LEAVING)
         if within and leaves_here:  # somebody else's: our own are on the other side
             foreign = True
             continue
@@ -67,11 +76,6 @@ def stray(outputs: Any, given: set[Any]) -> str:
     if shapes := [str(tuple(leaf.shape)) for leaf in leaves if _is_held(leaf, leaves)]:
         return f"{STRAY} (of shape {', '.join(shapes[:3])})"
     return "it uses the result of another call that is not among its inputs" if foreign else ""
-
-
-def _crossing(node: Any) -> type[Any]:
-    """Of which function this is the backward; of one of torch's, none."""
-    return getattr(node, "_forward_cls", type(None))
 
 
 def _is_held(leaf: torch.Tensor, by_us: list[Any]) -> bool:

@@ -58,7 +58,6 @@ class HogwildMode(AsynchronousMode):
     ) -> None:
         self._board = board
         self._index = index
-        # as plain integers: they are looked at at every step
         self._mine, self._flags = board.fields[index], board.flags
         self._release = release
         self._on_begin = on_begin

@@ -98,7 +98,6 @@ class StreamMode(AsynchronousMode):
         self, around: Surroundings, dealer: Dealer, weights: Weights, *, alike: bool = False
     ) -> None:
         self._around = around
-        # as plain integers: they are looked at at every step
         self._flags = around.board.flags
         self._begun = False
         number = around.cluster.here.box * WORKERS + (0 if alike else around.index)
