@@ -25,6 +25,7 @@ from torch import nn
 
 from pellucid.sync.exact.kept import has_tensors
 from pellucid.sync.exact.tree import leaves_of
+from pellucid.sync.exact.trial import refuse_step
 from tests.group_of_processes import run_in_processes
 
 ROWS = 7  # no multiple of any number of workers
@@ -495,6 +496,18 @@ def forces() -> tuple[nn.Module, Calls]:
     return OwnForces(), plainly(values(ROWS, IN))
 
 
+class ChangesParameters(Net):
+    def middle(self, x: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            self.last.weight.mul_(0.9)
+        self.last.bias.data = self.last.bias.data * 0.9
+        return x
+
+
+def changes_parameters() -> tuple[nn.Module, Calls]:
+    return ChangesParameters(), plainly(values(ROWS, IN))
+
+
 SPLIT: dict[Make, tuple[tuple[int | None, ...], bool]] = {
     batch_first: ((0,), False),
     sequences: ((0,), False),
@@ -520,6 +533,7 @@ SPLIT: dict[Make, tuple[tuple[int | None, ...], bool]] = {
     keeps_what_it_returns: ((0,), False),
     keeps_a_penalty: ((0,), True),
     centres: ((0,), True),
+    changes_parameters: ((0,), False),
     averages_rows: ((0,), True),
     adds_up_features: ((0,), True),
     adds_up_rows: ((0,), True),
@@ -641,15 +655,40 @@ def decides_by_numpy() -> tuple[nn.Module, Calls]:
     return DecidesByNumpy(), plainly(values(ROWS, IN))
 
 
-class ChangesParameters(Net):
+class ChangesParametersByRows(Net):
     def middle(self, x: torch.Tensor) -> torch.Tensor:
-        with torch.no_grad():
-            self.last.weight.mul_(0.9)
+        self.last.weight.data.mul_(1 + 0.1 * float(x[0, 0].detach()))
         return x
 
 
-def changes_parameters() -> tuple[nn.Module, Calls]:
-    return ChangesParameters(), plainly(values(ROWS, IN))
+def changes_parameters_by_rows() -> tuple[nn.Module, Calls]:
+    return ChangesParametersByRows(), plainly(values(ROWS, IN))
+
+
+class StepsAnOptimizer(Net):
+    def __init__(self) -> None:
+        super().__init__()
+        self.optimizer = torch.optim.Adam(self.parameters())
+        self.optimizer.register_step_pre_hook(refuse_step)  # as a worker does of all
+
+    def middle(self, x: torch.Tensor) -> torch.Tensor:
+        self.optimizer.step()
+        return x
+
+
+def steps_an_optimizer() -> tuple[nn.Module, Calls]:
+    return StepsAnOptimizer(), plainly(values(ROWS, IN))
+
+
+class GoesBackward(Net):
+    def middle(self, x: torch.Tensor) -> torch.Tensor:
+        with torch.enable_grad():
+            self.last.weight.pow(2).sum().backward()
+        return x
+
+
+def goes_backward() -> tuple[nn.Module, Calls]:
+    return GoesBackward(), plainly(values(ROWS, IN))
 
 
 class Strays(Net):
@@ -754,7 +793,9 @@ WHOLE: dict[Make, str] = {
     prints_size: "prints",
     decides: "random numbers of Python or numpy",
     decides_by_numpy: "random numbers of Python or numpy",
-    changes_parameters: "changes its parameters",
+    changes_parameters_by_rows: "",
+    steps_an_optimizer: "steps an optimizer",
+    goes_backward: "adds to the gradients",
     strays: "not its own (of shape (13,))",
     sorts: "mix rows",
     chooses: "",

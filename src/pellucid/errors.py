@@ -5,7 +5,8 @@ PellucidError                  base: the message names object, cause and remedy
 ├── LaunchError                a worker could not be started
 ├── ExchangeError              workers could not exchange values
 │   ├── DivergenceError        the workers' copies of the script took different paths
-│   │   └── DisputeError       they hold different values, and go on doing so
+│   │   ├── DisputeError       they hold different values, and go on doing so
+│   │   └── ShapeError         their parts of a batch do not fit together; all of them see that
 │   └── StoppedError           the run is being stopped; raised to unwind a waiting worker
 ├── LayoutError                a model cannot lie in flat arrays, or is another than elsewhere
 ├── NetworkError               boxes could not talk to each other; `rule` names what was broken
@@ -31,6 +32,7 @@ __all__ = [
     "PellucidError",
     "RemoteProtocolError",
     "SettingsError",
+    "ShapeError",
     "StoppedError",
     "UnsupportedError",
 ]
@@ -58,6 +60,10 @@ class DivergenceError(ExchangeError):
 
 class DisputeError(DivergenceError):
     """The workers' copies hold different values of what they claim to be the same."""
+
+
+class ShapeError(DivergenceError):
+    """The workers' parts of a batch have not the shape of their rows; raised on all of them."""
 
 
 class StoppedError(ExchangeError):

@@ -40,7 +40,13 @@ from typing import Any, Final
 
 import torch
 
-from pellucid.errors import DisputeError, DivergenceError, ExchangeError, StoppedError
+from pellucid.errors import (
+    DisputeError,
+    DivergenceError,
+    ExchangeError,
+    ShapeError,
+    StoppedError,
+)
 from pellucid.transport.board import Board, Field, Flag, State
 from pellucid.transport.memory import HALF_BYTES, SLOT_BYTES, total_bytes
 
@@ -88,7 +94,7 @@ def joined(
         dim: the dimension.
 
     Raises:
-        DivergenceError: there are more bytes, or less.
+        ShapeError: there are more bytes, or less.
     """
     shape = list(like.shape)
     if dim == 0:  # they lie one behind the other
@@ -96,7 +102,7 @@ def joined(
         # through tensors it would take several times as long, and be a view of another one
         whole = torch.empty(shape, dtype=like.dtype, device="cpu")
         if sum(map(len, slices)) != whole.nbytes:
-            raise DivergenceError(UNLIKE)
+            raise ShapeError(UNLIKE)
         at = whole.data_ptr()
         for piece in slices:
             ctypes.memmove(at, piece.data_ptr(), len(piece))
@@ -306,6 +312,10 @@ class Group:
 
         Returns:
             The whole tensors, on the parts' devices. A dead worker's rows are zeros.
+
+        Raises:
+            ShapeError: the rows are not alike on all workers. Each of them finds one that has
+                others than it has itself.
         """
         longest = zip(parts, rows, dims, strict=True)
         # by the longest slices, so that all workers decide alike
@@ -320,11 +330,13 @@ class Group:
             for worker, size in enumerate(sizes):
                 if size == 0:
                     continue
-                if worker in taken:
-                    slices.append(taken[worker][k])
-                else:
-                    lost = size * row_bytes(part, dim)
-                    slices.append(torch.zeros(lost, dtype=torch.uint8, device="cpu"))
+                nbytes = size * row_bytes(part, dim)
+                if worker not in taken:
+                    slices.append(torch.zeros(nbytes, dtype=torch.uint8, device="cpu"))
+                    continue
+                if len(taken[worker][k]) != nbytes:
+                    raise ShapeError(UNLIKE)
+                slices.append(taken[worker][k])
             wholes.append(joined(slices, part, sizes, dim).to(part.device))
         return wholes
 

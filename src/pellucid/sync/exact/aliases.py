@@ -56,7 +56,10 @@ class aliased:  # noqa: N801 - used like a function; a generator would take long
 
     def __exit__(self, *_: object) -> None:
         for table, name, parameter in self._slots:
-            if table.get(name) is self._aliases[id(parameter)]:
+            alias = self._aliases[id(parameter)]
+            if alias.data_ptr() != parameter.data_ptr():  # by ``self.weight.data = ...``
+                parameter.data = alias.detach()
+            if table.get(name) is alias:
                 table[name] = parameter
         for recurrent, weights in self._lists:
             vars(recurrent)["_flat_weights"] = weights

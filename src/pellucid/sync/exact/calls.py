@@ -24,8 +24,8 @@ import torch
 from torch import nn
 from torch.autograd import forward_ad
 
-from pellucid.errors import DivergenceError, StoppedError
-from pellucid.sync.exact import kept
+from pellucid.errors import DivergenceError, ShapeError, StoppedError
+from pellucid.sync.exact import handlers, kept
 from pellucid.sync.exact.aliases import aliased
 from pellucid.sync.exact.gradients import Reducer
 from pellucid.sync.exact.leaving import hand_out_computed, leave
@@ -199,7 +199,8 @@ class Calls:
         # a slice of one row tells less about how it lies in memory: it is proven by itself
         few = size[0] if size[0] < 2 * len(self._group.living) else 0
         casts = (torch.is_autocast_enabled("cpu"), torch.is_autocast_enabled("cuda"))
-        kind = (self._modes(module), torch.is_grad_enabled(), casts, few, call.kind())
+        reports = handlers.are_looking_on()
+        kind = (self._modes(module), torch.is_grad_enabled(), casts, few, reports, call.kind())
         proof = proofs.get((kind, size)) or proofs.get((kind, None))
         if proof is None or proof.is_due(_numbers(module)):
             self._switches.pop(module, None)  # they may be more by now
@@ -259,12 +260,16 @@ class Calls:
         """Run a call on our rows."""
         keeps = call.module in self._kept
         saved = None
-        if keeps or proof.alike:
+        if keeps or proof.alike or (proof.varies and proof.leaves_traces):
             saved = Saved(call.module, weights=False, deep=bool(proof.alike))
         try:
             return self._split(call, proof, rows, saved)
         except StoppedError:
             raise
+        except ShapeError as error:  # all have met it
+            if saved is None and proof.leaves_traces:
+                raise
+            return self._run_whole_instead(call, proof, saved, str(error))
         except Exception as error:  # the script's own, or the sign that another worker met one
             agreed = agree_on_error(self._group, call.module, error)
             if saved is not None and keeps and not isinstance(agreed, DivergenceError):
@@ -277,11 +282,12 @@ class Calls:
                 raise
             raise agreed from None
 
-    def _run_whole_instead(self, call: Call, proof: Proof, saved: Saved, why: str) -> Any:
+    def _run_whole_instead(self, call: Call, proof: Proof, saved: Saved | None, why: str) -> Any:
         """Run a call whole that was run on our rows, and all that follow it."""
         proof.way, proof.why = None, why
         self._explain_whole(call.module, proof)
-        saved.restore()
+        if saved is not None:
+            saved.restore()
         return self._run_whole(call)
 
     def _split(self, call: Call, proof: Proof, rows: Rows, saved: Saved | None) -> Any:
@@ -334,7 +340,13 @@ def _looked_on_by() -> str:
         return "torch.func"
     if forward_ad._current_level >= 0:
         return "torch.autograd.forward_ad"
-    return "a TorchDispatchMode" if torch._C._len_torch_dispatch_stack() else ""
+    if torch._C._len_torch_dispatch_stack():
+        return "a TorchDispatchMode"
+    depth = torch._C._len_torch_function_stack()
+    modes = [torch._C._get_function_stack_at(k) for k in range(depth)]
+    # torch's own tell where tensors are to be made
+    own = all(type(mode).__module__.startswith("torch.") for mode in modes)
+    return "" if own else "a TorchFunctionMode"
 
 
 def _choices(module: nn.Module) -> list[Any]:

@@ -245,8 +245,9 @@ class Reducer:
 
     def _sum_sparse(self, parameter: torch.Tensor, grad: torch.Tensor | None) -> torch.Tensor:
         """Sum sparse gradients by joining everybody's entries: the result stays sparse."""
-        entries = _no_entries(parameter) if grad is None else grad.coalesce()
-        indices, values = entries.indices(), entries.values()
+        entries = _no_entries(parameter) if grad is None else grad
+        # as many as a single process has, which has them in the order of rows, too
+        indices, values = entries._indices(), entries._values()
         count = torch.tensor([indices.shape[1]])
         counts = self._group.gather("sparse counts", [count], [[1] * self._group.workers], [0])[0]
         sizes = [int(c) for c in counts]

@@ -1,8 +1,4 @@
-"""The script's hooks, checkpoints and compiled functions, seen from exact mode.
-
-A hook belongs to the script's world: it sees whole values, wherever it is called from. One that is
-called inside a split call gets what it is given joined, and what it returns is cut back into rows.
-"""
+"""The script's hooks, checkpoints and compiled functions, seen from exact mode."""
 
 from __future__ import annotations
 
@@ -17,18 +13,15 @@ from torch.nn.modules import module as of_all
 
 from pellucid.sync.exact.aliases import aliased
 from pellucid.sync.exact.outgoing import outgoing
-from pellucid.sync.exact.region import (
-    Join,
-    Region,
-    Return,
-    current,
-    entered,
-    inside,
-    is_inside,
-)
+from pellucid.sync.exact.region import Region, current, entered, inside, is_inside
 from pellucid.sync.exact.replaced import replaced
-from pellucid.sync.exact.saved import OF_SCRIPT, is_torchs
-from pellucid.sync.exact.tree import leaves_of, map_leaves
+from pellucid.sync.exact.script_hooks import (
+    BackwardHook,
+    ForwardHook,
+    ScriptHook,
+    is_torchs,
+    on_whole,
+)
 from pellucid.sync.exact.view import whole_of
 
 if TYPE_CHECKING:
@@ -41,6 +34,7 @@ Original = Callable[..., Any]
 OUR_FRAMES: Final = 2  # between the script and a function that a seam answers
 
 Seam = tuple[Any, str, Callable[..., Any]]
+Latest = Callable[[], Region | None]
 
 
 def seams(calls: Calls, others: Sequence[Seam]) -> list[Seam]:
@@ -52,17 +46,12 @@ def seams(calls: Calls, others: Sequence[Seam]) -> list[Seam]:
     """
     apart: list[Seam] = list(others)
 
+    def latest() -> Region | None:
+        return calls.latest_region
+
     def backward_hook(original: Original, module: Any, hook: Any, *args: Any, **kwargs: Any) -> Any:
         """``register_full_backward_hook`` and its ``pre`` twin."""
-        return original(module, _backward(hook, calls), *args, **kwargs)
-
-    def tensor_hook(original: Original, tensor: Any, hook: Any) -> Any:
-        """``Tensor.register_hook``, perhaps called by the module's own forward."""
-        region = current()
-        if region is None and (source := outgoing(whole_of(tensor))) is not None:
-            return source.register(hook)
-        ours = hook if region is None else _on_whole(hook, region)
-        return original(tensor, _of_gradients(ours) if tensor.is_leaf else ours)
+        return original(module, BackwardHook(hook, latest), *args, **kwargs)
 
     def checkpoint(original: Original, function: Any, *args: Any, **kwargs: Any) -> Any:
         """What is run again in backward must be run as the same kind of call."""
@@ -93,11 +82,21 @@ def seams(calls: Calls, others: Sequence[Seam]) -> list[Seam]:
         (of_all, "register_module_forward_hook", _registers(keeps=True)),
         (of_all, "register_module_forward_pre_hook", _registers(keeps=False)),
         *((nn.Module, name, backward_hook) for name in backward_hooks),
-        (torch.Tensor, "register_hook", tensor_hook),
+        (nn.Module, "__setstate__", _loads(latest)),
+        (torch.Tensor, "register_hook", _tensor_hook),
         (torch.utils.checkpoint, "checkpoint", checkpoint),
         (torch.jit, "script", functools.partial(_scripted, others)),
         (torch, "compile", compiled),
     ]
+
+
+def _tensor_hook(original: Original, tensor: Any, hook: Any) -> Any:
+    """``Tensor.register_hook``, perhaps called by the module's own forward."""
+    region = current()
+    if region is None and (source := outgoing(whole_of(tensor))) is not None:
+        return source.register(hook)
+    ours = hook if region is None else on_whole(hook, region)
+    return original(tensor, _of_gradients(ours) if tensor.is_leaf else ours)
 
 
 def _of_gradients(hook: Original) -> Original:
@@ -140,88 +139,39 @@ def _end_graphs_at(seams: list[Seam]) -> None:
             setattr(owner, name, torch.compiler.disable(getattr(owner, name)))
 
 
+def _loads(latest: Latest) -> Original:
+    """Answers ``Module.__setstate__``: hooks of a copied or loaded module are the script's own."""
+    backward = functools.partial(BackwardHook, latest=latest)
+    tables: dict[str, Callable[[Any], ScriptHook]] = {
+        "_forward_hooks": functools.partial(ForwardHook, keeps=True),
+        "_forward_pre_hooks": functools.partial(ForwardHook, keeps=False),
+        "_backward_hooks": backward,
+        "_backward_pre_hooks": backward,
+    }
+
+    def answer(original: Original, module: Any, state: Any) -> None:
+        original(module, state)
+        for name, ours in tables.items():
+            hooks = vars(module)[name]
+            if name == "_backward_hooks" and not module._is_full_backward_hook:
+                continue
+            for key, hook in hooks.items():
+                if not isinstance(hook, ScriptHook) and not is_torchs(hook):
+                    hooks[key] = ours(hook)
+
+    return answer
+
+
 def _registers(*, keeps: bool) -> Original:
-    """Answers what registers a forward hook of a module, or of all; `keeps` as for `_forward`."""
+    """Answers what registers a forward hook of a module, or of all; `keeps`: see `ForwardHook`."""
 
     def answer(original: Original, *args: Any, hook: Any = None, **kwargs: Any) -> Any:
         *module, hook = args if hook is None else (*args, hook)
         # one that a module registers as it runs is a part of what it computes
-        ours = hook if is_torchs(hook) or is_inside() else _forward(hook, keeps=keeps)
+        ours = hook if is_torchs(hook) or is_inside() else ForwardHook(hook, keeps=keeps)
         return original(*module, ours, **kwargs)
 
     return answer
-
-
-def _forward(hook: Any, *, keeps: bool) -> Any:
-    """A forward hook, called with whole values.
-
-    Args:
-        hook: the script's.
-        keeps: whether the last of what it is given may be kept by it, and asked for its gradient
-            (or written to): then what the module goes on with is made of that.
-    """
-
-    @functools.wraps(hook, updated=())
-    def answer(module: Any, *args: Any) -> Any:
-        region = current()
-        if region is None:
-            return hook(module, *args)
-        return _on_whole(functools.partial(hook, module), region, keeps=keeps)(*args)
-
-    setattr(answer, OF_SCRIPT, True)
-    return answer
-
-
-def _backward(hook: Any, calls: Calls) -> Any:
-    @functools.wraps(hook, updated=())
-    def answer(module: Any, *args: Any) -> Any:
-        region = calls.latest_region
-        if region is None:
-            return hook(module, *args)
-        return _on_whole(functools.partial(hook, module), region)(*args)
-
-    return answer
-
-
-def _on_whole(hook: Any, region: Region, *, keeps: bool = False) -> Any:
-    """The hook, called with whole values where it would get rows."""
-
-    def answer(*args: Any) -> Any:
-        with entered(None):
-            wholes = map_leaves(functools.partial(_join, region), args)
-            result = hook(*wholes)
-            if result is not None:
-                return map_leaves(functools.partial(_cut, region), result)
-            if not keeps:
-                return None
-            own = iter(leaves_of(args[-1]))
-            return map_leaves(lambda whole: _rows_of(region, whole, next(own)), wholes[-1])
-
-    return answer
-
-
-def _join(region: Region, leaf: Any) -> Any:
-    dim = region.batch_dim(leaf.shape) if isinstance(leaf, torch.Tensor) else None
-    if dim is None:
-        return leaf
-    return Join.apply(region.group, region.rows, (dim,), "hook", leaf)[0]
-
-
-def _cut(region: Region, leaf: Any) -> Any:
-    """Our rows of what a hook returned."""
-    if not isinstance(leaf, torch.Tensor):
-        return leaf
-    for dim in (1, 0) if region.dim == 1 else (0, 1):
-        if dim < leaf.ndim and leaf.shape[dim] % region.rows.total == 0:
-            return Return.apply(region.group, region.rows, dim, leaf)
-    return leaf
-
-
-def _rows_of(region: Region, whole: Any, own: Any) -> Any:
-    """Our rows of what `_join` made of them."""
-    if whole is own:
-        return own
-    return Return.apply(region.group, region.rows, region.batch_dim(own.shape), whole)
 
 
 def _again(function: Any, calls: Calls, region: Region | None) -> Any:

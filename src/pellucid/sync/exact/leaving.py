@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from typing import Any, Final
 
 import torch
 from torch import nn
 
-from pellucid.errors import UnsupportedError
+from pellucid.errors import ShapeError, UnsupportedError
 from pellucid.sync.exact.outgoing import outgoing, retain_grad
-from pellucid.sync.exact.proof import COUNT, Joint, Proof
+from pellucid.sync.exact.proof import COUNT, DRAWS, SHAPES, Joint, Proof
 from pellucid.sync.exact.region import (
     Joined,
     LeaveShare,
@@ -41,6 +42,7 @@ def leave(region: Region, outputs: list[Any], proof: Proof, module: nn.Module) -
 
     Raises:
         UnsupportedError: there are more leaves than in the proof, or less.
+        ShapeError: the workers' rows do not fit together, or they have drawn other numbers.
     """
     leaves = outputs_of(outputs)
     if len(leaves) != len(proof.outputs):
@@ -50,6 +52,8 @@ def leave(region: Region, outputs: list[Any], proof: Proof, module: nn.Module) -
             f"how to join them. Return the same structure for inputs of the same kind"
         )
         raise UnsupportedError(msg)
+    if proof.varies:
+        _see_alike(region, leaves, proof)
     returned = len(outputs_of(outputs[0])) if proof.kept else len(leaves)
     same = _same_as(leaves, returned)
     if torch.is_grad_enabled():
@@ -76,6 +80,25 @@ def leave(region: Region, outputs: list[Any], proof: Proof, module: nn.Module) -
     # what is returned may be what is kept
     first = {id(output): k for k, output in reversed(list(enumerate(outputs)))}
     return [mapped[first[id(output)]] for output in outputs]
+
+
+def _see_alike(region: Region, leaves: list[Any], proof: Proof) -> None:
+    """Make sure, while the call can be begun again, that no worker went by lengths of its own rows.
+
+    Raises:
+        ShapeError: their outputs do not fit together, or they have drawn other random numbers.
+    """
+    pairs = zip(leaves, proof.outputs, strict=True)
+    tensors = [(x.shape, dim) for x, dim in pairs if isinstance(x, torch.Tensor)]
+    sizes = [size for shape, dim in tensors for d, size in enumerate(shape) if d != dim]
+    drawn = zlib.crc32(torch.get_rng_state().numpy().data) if proof.leaves_traces else 0
+    taken = region.group.swap("what outputs are like", [torch.tensor([drawn, *sizes])])
+    for parts in taken.values():
+        their_drawn, *their_sizes = parts[0].view(torch.int64).tolist()
+        if their_sizes != sizes:
+            raise ShapeError(SHAPES)
+        if their_drawn != drawn:
+            raise ShapeError(DRAWS)
 
 
 def _keep_grad(output: torch.Tensor) -> None:

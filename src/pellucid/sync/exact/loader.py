@@ -552,24 +552,24 @@ def _batches_by_index(loader: Any) -> bool:
 def _prove_collate(loader: Any, workers: int) -> bool:
     """Try a collate function on one batch: whole against slices and single samples."""
     dataset = _Dataset(loader.dataset)
-    held = dataset.held()
+    held = generators.held_by((loader.dataset, loader.collate_fn))
     before = generators.states(held)
+    doings = Doings(loader.collate_fn)
     try:
         # spread over the dataset: neighbours may be alike, which would prove too much
         size = min(getattr(loader, "batch_size", None) or 16, len(loader.dataset))
         stride = max(len(loader.dataset) // size, 1)
-        with contextlib.redirect_stdout(io.StringIO()) as out:
+        with contextlib.redirect_stdout(io.StringIO()), inside():
             samples = dataset.fetch([k * stride for k in range(size)])
-            printed = out.tell()
-            with inside():
-                whole = loader.collate_fn(samples)
-                drew = not generators.same(before, generators.states(held))
-                joins = not drew and _joins(loader.collate_fn, samples, whole, workers)
-            return joins and out.tell() == printed
+            whole = doings.watch(lambda: loader.collate_fn(samples))
+            if doings.any or not generators.same(before, generators.states(held)):
+                return False
+            return _joins(loader.collate_fn, samples, whole, workers)
     except Exception:
         return False
     finally:
         generators.restore(before, held)
+        doings.undo()
 
 
 def _joins(collate: Callable[[Any], Any], samples: list[Any], whole: Any, workers: int) -> bool:

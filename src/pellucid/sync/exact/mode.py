@@ -18,6 +18,7 @@ from pellucid.sync.exact import (
     hooks,
     losses,
     norm,
+    packing,
     randomness,
     replicas,
     view,
@@ -66,6 +67,7 @@ class ExactMode:
         self._all_threads = all_threads
         self._told: set[str] = set()
         self._started = False
+        self._overdue = False  # the weights could not be compared when it was time
         self._steps = 0  # of optimizers
         self._first_step_ns = 0
         self._mine = group.board.fields[group.index]
@@ -82,12 +84,15 @@ class ExactMode:
 
     def seams(self) -> list[tuple[Any, str, Callable[..., Any]]]:
         """Functions to answer: triples (owner, name, handler)."""
-        within = [*randomness.SEAMS, *losses.SEAMS, *norm.SEAMS]
+        within = [*randomness.SEAMS, *losses.SEAMS, *norm.SEAMS, *packing.SEAMS]
         return [*within, *view.SEAMS, *asked_grads.SEAMS, *hooks.seams(self.calls, within)]
 
     def start(self) -> None:
         """Let the followers begin, wait for them, and give all the leader's random state."""
         if self._started:
+            if self._overdue:  # all are at the same place again
+                self._overdue = False
+                replicas.compare(self.group, list(self.calls.order), self.calls.order)
             return
         self._started = True
         group = self.group
@@ -124,7 +129,8 @@ class ExactMode:
         self._steps += 1
         if self._started and not self.calls.alone:
             if self._steps % replicas.EVERY_STEPS == 0:
-                replicas.compare(self.group, optimizer, self.calls.order)
+                weights = [p for group in optimizer.param_groups for p in group["params"]]
+                self._overdue = not replicas.compare(self.group, weights, self.calls.order)
             if self._may_stand_down and self._steps >= alone.AFTER_STEPS:
                 self._reconsider()
 

@@ -51,9 +51,9 @@ def _whole_statistics(
 ) -> tuple[torch.Tensor, torch.Tensor, int]:
     """Mean and (biased) variance a channel over the whole batch, and the count behind them."""
     mean, var = _local_statistics(input)
-    taken = region.group.swap("batch norm", [torch.stack([mean, var])])
-    per_row = input.numel() // input.shape[1] // region.rows.local
-    counts = [region.rows.sizes[worker] * per_row for worker in taken]
+    here = torch.tensor([input.numel() // input.shape[1]])
+    taken = region.group.swap("batch norm", [torch.stack([mean, var]), here])
+    counts = [int(parts[1].view(torch.int64)) for parts in taken.values()]
     count = sum(counts)
     both = torch.cat([parts[0] for parts in taken.values()]).view(mean.dtype)
     means, variances = both.to(mean.device).view(len(counts), 2, -1).unbind(1)

@@ -9,13 +9,21 @@ from typing import Final, Literal
 from pellucid.sync.exact.kept import Place
 from pellucid.sync.exact.ways import Way
 
-__all__ = ["COUNT", "Joint", "Proof"]
+__all__ = ["COUNT", "DRAWS", "SHAPES", "Joint", "Proof", "UntriedError"]
+
+# reasons not to split a module, which calls find as proofs do
+SHAPES: Final = "the shape of its outputs does not follow the rows of its inputs"
+DRAWS: Final = "it draws random numbers in a way that cannot be divided by rows"
 
 COUNT: Final = "count"
 Joint = int | Literal["count"] | None
 
 SOON: Final = 8  # calls
 MOST_RESTLESS: Final = 16  # then a number that the script sets is no reason for a check
+
+
+class UntriedError(Exception):
+    """A trial is broken off before it does what cannot be put back; the text is the reason."""
 
 
 @dataclass
@@ -37,6 +45,8 @@ class Proof:
         alike: places of outputs that were found to be the same everywhere, and may be so by chance.
         wanting: for each leaf of the outputs, whether it wants a gradient on any worker; empty
             until that is known.
+        leaves_traces: a call changes more than it returns: buffers, attributes, generators.
+        varies: lengths or tokens are among its inputs, by which its outputs may have other shapes.
         passing: it is about one call, and nothing to rely on later.
         restless: how often the script set which of them soon after a check.
     """
@@ -52,6 +62,8 @@ class Proof:
     counts: bool = False
     numbers: dict[str, int | float] = field(default_factory=dict)
     alike: tuple[int, ...] = ()
+    leaves_traces: bool = True
+    varies: bool = False
     passing: bool = False
     wanting: list[bool] = field(default_factory=list)
     restless: Counter[str] = field(default_factory=Counter)

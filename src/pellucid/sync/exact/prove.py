@@ -11,14 +11,12 @@ call they see whole values), and what the module prints is swallowed and compare
 
 from __future__ import annotations
 
-import contextlib
-import io
 import itertools
 import math
 import statistics
 import time
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -28,13 +26,13 @@ from torch import nn
 from pellucid.errors import DisputeError, DivergenceError, StoppedError
 from pellucid.sync.exact import kept, prove_gradients, replicas
 from pellucid.sync.exact.belongings import Belongings
-from pellucid.sync.exact.proof import COUNT, Joint, Proof
-from pellucid.sync.exact.quiet import ignored_warnings
+from pellucid.sync.exact.proof import COUNT, DRAWS, SHAPES, Joint, Proof, UntriedError
 from pellucid.sync.exact.race import BACKWARD, COST_SECONDS, GRADIENT_SECONDS, Race
-from pellucid.sync.exact.region import Region, entered, guesses, inside
+from pellucid.sync.exact.region import Region, entered, guesses
 from pellucid.sync.exact.rows import Rows
 from pellucid.sync.exact.saved import Saved
 from pellucid.sync.exact.tree import outputs_of
+from pellucid.sync.exact.trial import without_a_trace
 from pellucid.sync.exact.view import whole_of
 from pellucid.sync.exact.ways import Call, Way, ways_to_split
 from pellucid.sync.shared import generators
@@ -63,6 +61,7 @@ class _Trial:
 
     output: Any  # and values of attributes that it kept tensors in
     states: generators.States
+    parameters: dict[int, torch.Tensor]  # that it wrote to
     buffers: list[torch.Tensor]
     attributes: list[dict[str, Any]]
     kept: list[kept.Place]
@@ -134,25 +133,26 @@ class Prover:
         kept.settle(module)
         saved = Saved(module)
         call = call.on_copies()
-        versions = call.versions()
+        contents = call.contents()
         given = Belongings([("inputs", call.inputs)])
         try:
             whole = self._first_trial(saved, given, call.whole)
         except (DivergenceError, StoppedError):
             raise
-        except Exception as error:  # the script's own: the real call will raise it, too
+        except Exception as error:
             saved.restore()
             given.restore()
-            raised = f"tried without its hooks, it raises {type(error).__name__}: {_line(error)}"
-            return Proof(None, why=raised, passing=True)
+            return _untried(error)
         changes = given.changes()
         given.restore()
-        if changes or call.versions() != versions:
+        if changes or any(of_input.is_changed() for of_input in contents):
             return Proof(None, why="it changes its inputs in place")
         if whole.decides:
             return Proof(None, why=whole.decides)
         self._agree_on_time(whole)
         proof = self._search(call, before, whole, saved)
+        proof.leaves_traces = _leaves_traces(whole, saved)
+        proof.varies = call.has_counts()
         if before:
             proof.calls = proof.checked = before.calls
             proof.numbers, proof.restless = before.numbers, before.restless
@@ -356,7 +356,7 @@ class Prover:
         wanted: Sequence[torch.Tensor],
     ) -> tuple[prove_gradients.Gradients, bool]:
         """Gradients of a run of which nothing stays, and whether going backward draws numbers."""
-        with _without_a_trace(saved), torch.enable_grad():
+        with without_a_trace(saved), torch.enable_grad():
             output = run()
             before = saved.states()
             found = prove_gradients.gradients(output, weights, wanted)
@@ -427,7 +427,7 @@ class Prover:
 
     def _step_seconds(self, module: nn.Module, saved: Saved, run: Callable[[], Any]) -> float:
         """Seconds of a forward and a backward of which nothing stays."""
-        with _without_a_trace(saved), torch.enable_grad():
+        with without_a_trace(saved), torch.enable_grad():
             began = time.perf_counter()
             leaves = [leaf for leaf in outputs_of(run()) if isinstance(leaf, torch.Tensor)]
             roots = [leaf.sum() for leaf in leaves if leaf.requires_grad and not leaf.is_complex()]
@@ -449,7 +449,7 @@ class Prover:
         self._needs_graph = False
         try:
             return self._trial(saved, run)
-        except (DivergenceError, StoppedError):
+        except (DivergenceError, StoppedError, UntriedError):
             raise
         except Exception:  # what the script's own code raises, perhaps for want of a graph
             if not torch.is_grad_enabled():
@@ -461,7 +461,7 @@ class Prover:
 
     def _trial(self, saved: Saved, run: Callable[[], Any]) -> _Trial:
         """Run from the saved state without side effects, and note what changed."""
-        with torch.set_grad_enabled(self._needs_graph), _without_a_trace(saved) as out:
+        with torch.set_grad_enabled(self._needs_graph), without_a_trace(saved) as out:
             began = time.perf_counter()
             output = run()
             if torch.cuda.is_initialized():  # what was started there is not over yet
@@ -471,6 +471,7 @@ class Prover:
         trial = _Trial(
             (output, kept.values(places)),
             saved.states(),
+            saved.parameters(),
             saved.buffers(),
             attributes,
             places,
@@ -507,23 +508,24 @@ class Prover:
                 self.order.setdefault(parameter, next(self._numbers))
 
 
-@contextlib.contextmanager
-def _without_a_trace(saved: Saved) -> Iterator[io.StringIO]:
-    """Run a module's body without what it does beside computing; yields what it prints."""
-    out = io.StringIO()
-    with (
-        inside(),
-        contextlib.redirect_stdout(out),
-        ignored_warnings(),
-        saved.without_hooks(),
-        # not those around the call, which count what it saves: a checkpoint's, for one
-        torch.autograd.graph.saved_tensors_hooks(_as_it_is, _as_it_is),
-    ):
-        yield out
+def _untried(error: Exception) -> Proof:
+    """Of a module that could not be run whole, as a trial."""
+    if isinstance(error, UntriedError):
+        return Proof(None, why=str(error))
+    # the script's own: the real call will raise it, too
+    raised = f"tried without its hooks, it raises {type(error).__name__}: {_line(error)}"
+    return Proof(None, why=raised, passing=True)
 
 
-def _as_it_is(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor
+def _leaves_traces(trial: _Trial, before: Saved) -> bool:
+    """Whether a run has changed anything that is not kept, after which all was put back."""
+    buffers = zip(before.buffers(), trial.buffers, strict=True)
+    return (
+        bool(trial.parameters)
+        or any(trial.attributes)
+        or not generators.same(before.states(), trial.states)
+        or any(not torch.equal(then, now) for then, now in buffers)
+    )
 
 
 def _has_backward_hooks(module: nn.Module) -> bool:
@@ -590,7 +592,10 @@ def _compare(whole: _Trial, trial: _Trial, region: Region) -> tuple[Joint, ...]:
         raise _FailedError(msg)
     joined = tuple(_compare_leaf(a, b, region) for a, b in zip(mine, its, strict=True))
     if not generators.same(whole.states, trial.states):
-        msg = "it draws random numbers in a way that cannot be divided by rows"
+        raise _FailedError(DRAWS)
+    now, then = trial.parameters, whole.parameters
+    if now.keys() != then.keys() or not all(_alike(now[k], then[k]) for k in now):
+        msg = "it changes its parameters in forward, by what is in the whole batch"
         raise _FailedError(msg)
     for a, b in zip(trial.buffers, whole.buffers, strict=True):
         if a.shape != b.shape or not _close(a, b):
@@ -599,11 +604,11 @@ def _compare(whole: _Trial, trial: _Trial, region: Region) -> tuple[Joint, ...]:
     if len(trial.attributes) != len(whole.attributes) or trial.kept != whole.kept:
         msg = "what it keeps in its attributes depends on the whole batch"
         raise _FailedError(msg)
-    for now, then in zip(trial.attributes, whole.attributes, strict=True):
+    for has, had in zip(trial.attributes, whole.attributes, strict=True):
         # a tensor kept aside would carry this worker's part of a gradient into the script
-        aside = kept.has_tensors(list(now.values()))
-        if aside or now.keys() != then.keys() or any(not _alike(now[k], then[k]) for k in now):
-            changed = ", ".join(sorted(now.keys() | then.keys()))
+        aside = kept.has_tensors(list(has.values()))
+        if aside or has.keys() != had.keys() or any(not _alike(has[k], had[k]) for k in has):
+            changed = ", ".join(sorted(has.keys() | had.keys()))
             msg = f"it keeps something of the batch in its attributes ({changed})"
             raise _FailedError(msg)
     return joined
@@ -628,8 +633,7 @@ def _compare_leaf(mine: Any, whole: Any, region: Region) -> Joint:
     dim = differing[0]
     divides = whole.shape[dim] % region.rows.total == 0
     if len(differing) > 1 or not divides or region.own(whole, dim).shape != mine.shape:
-        msg = "the shape of its outputs does not follow the rows of its inputs"
-        raise _FailedError(msg)
+        raise _FailedError(SHAPES)
     if not _close(mine, region.own(whole, dim)):
         raise _FailedError(MIXES)
     return dim

@@ -9,8 +9,8 @@ leader's values; the second is an error.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Iterable, Sequence
+from typing import Final
 
 import torch
 from torch.utils.weak import WeakIdKeyDictionary
@@ -24,7 +24,6 @@ __all__ = ["EVERY_STEPS", "Order", "adopt", "compare"]
 Order = WeakIdKeyDictionary
 
 EVERY_STEPS: Final = 64
-UNKNOWN: Final = 1 << 60  # place of a parameter of no module
 # relative; rounding stays far below, different values soon far above
 TOLERANCE: Final = 1e-3
 
@@ -42,30 +41,58 @@ def adopt(group: Group, values: Sequence[torch.Tensor]) -> None:
             value.copy_(group.broadcast("parameters", value.detach(), group.living[0]))
 
 
-def compare(group: Group, optimizer: Any, order: Order) -> None:
-    """Look after the weights of an optimizer that has just stepped.
+def compare(group: Group, weights: Iterable[torch.Tensor], order: Order) -> bool:
+    """Look after weights that were just stepped.
 
     Args:
         group: the workers.
-        optimizer: the optimizer.
-        order: of the parameters of modules; others follow as the optimizer has them.
+        weights: an optimizer's, or all.
+        order: of the parameters of modules; others are taken as they come.
+
+    Returns:
+        Whether the workers are at the same weights. They are not where a script has an optimizer
+        for each, and goes through them in the order of a set, which is that of addresses.
 
     Raises:
         DivergenceError: the workers' weights differ by more than rounding.
     """
-    values = [p for g in optimizer.param_groups for p in g["params"] if not p.is_sparse]
-    # scripts gather parameters in sets, whose order is that of addresses
-    values.sort(key=lambda value: order.get(value, UNKNOWN))
-    for k, sums in enumerate(_sums(group, values)):
-        spread = float((sums - sums[0]).abs().max())
-        if spread > TOLERANCE * max(1.0, float(sums.abs().max())):
-            msg = (
-                f"the workers' copies of a weight of shape {tuple(values[k].shape)} have come "
-                f"apart: the script computes with values that are not the same in all processes, "
-                f"such as the time or a process id"
-            )
-            raise DivergenceError(msg)
-    adopt(group, values)
+    values = [value for value in weights if not value.is_sparse]
+    known = sorted((value for value in values if value in order), key=order.__getitem__)
+    loose = [value for value in values if value not in order]
+    numbers = torch.tensor([len(loose), *(order[value] for value in known)])
+    taken = group.swap("which weights", [numbers])
+    if any(not torch.equal(parts[0].view(torch.int64), numbers) for parts in taken.values()):
+        return False
+    if not _are_close(sums := _sums(group, known)):
+        raise _apart(known, sums)
+    adopt(group, known)
+    if not _are_close(sums := _sums(group, loose)):
+        # nothing tells which is which: of one alone that it is the same, of several in what order
+        if len(loose) > 1 and not _are_close(sums.sort(0).values):
+            raise _apart(loose, sums)
+    else:
+        adopt(group, loose)
+    return True
+
+
+def _are_close(sums: torch.Tensor) -> bool:
+    """Whether checksums are the same on all workers, up to rounding."""
+    return not bool(_differing(sums).any())
+
+
+def _differing(sums: torch.Tensor) -> torch.Tensor:
+    spread = (sums - sums[:, :1]).abs().amax(1)
+    return spread > TOLERANCE * sums.abs().amax(1).clamp(min=1.0)
+
+
+def _apart(values: Sequence[torch.Tensor], sums: torch.Tensor) -> DivergenceError:
+    first = values[int(_differing(sums).nonzero()[0])]
+    msg = (
+        f"the workers' copies of a weight of shape {tuple(first.shape)} have come apart: the "
+        f"script computes with values that are not the same in all processes, such as the time or "
+        f"a process id"
+    )
+    return DivergenceError(msg)
 
 
 def _sums(group: Group, values: Sequence[torch.Tensor]) -> torch.Tensor:

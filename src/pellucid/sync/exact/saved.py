@@ -14,14 +14,12 @@ from torch.nn.utils import parametrize
 from pellucid.sync.exact.belongings import Belongings
 from pellucid.sync.exact.contents import Contents
 from pellucid.sync.exact.kept import Place, has_tensors
+from pellucid.sync.exact.script_hooks import ScriptHook, is_torchs
 from pellucid.sync.exact.tree import leaves_of
 from pellucid.sync.exact.view import BatchView
 from pellucid.sync.shared import generators
 
-__all__ = ["OF_SCRIPT", "Saved", "computed_by_torch", "has_hooks", "is_torchs"]
-
-# marks hooks that the script registered, not a module in its own forward
-OF_SCRIPT: Final = "_is_of_the_script"
+__all__ = ["Saved", "computed_by_torch", "has_hooks"]
 
 # parameters are put back after a trial that changed them, if they are not larger than this
 SAVED_BYTES: Final = 2 << 30
@@ -46,6 +44,7 @@ class Saved:
         self._parts: list[tuple[dict[Any, Any], dict[Any, Any]]] = [
             (part, dict(part)) for m in self._modules for part in _tables_of(m)
         ]
+        self._gave_grads = False  # the latest run did, to parameters
         self._cached = dict(parametrize._cache)  # of `parametrize.cached()`
         self._buffers = [
             (m._buffers, {k: (b, None if b is None else b.clone()) for k, b in m._buffers.items()})
@@ -75,8 +74,10 @@ class Saved:
         """Why the run that just ended may be no example for others; "" if it is."""
         if generators.moved_beside_torch(self._states, self.states(), self._held):
             return "it decides by random numbers of Python or numpy, the same for all rows"
-        if any(parameter.is_changed() for parameter in self._parameters):
-            return "it changes its parameters in forward"
+        if any(contents.is_changed() and not contents.is_kept() for contents in self._parameters):
+            return "it changes its parameters in forward, which are too many to be put back"
+        if self._gave_grads:
+            return "its forward goes backward, and adds to the gradients of its parameters"
         if any(
             isinstance(value, nn.Parameter) and part.get(name) is not value
             for part, before in self._parts
@@ -90,6 +91,14 @@ class Saved:
     def buffers(self) -> list[torch.Tensor]:
         """Copies of all buffers as they are now."""
         return [b.clone() for owner, _ in self._buffers for b in owner.values() if b is not None]
+
+    def parameters(self) -> dict[int, torch.Tensor]:
+        """Copies of the parameters that are not now as they were, by their places among all."""
+        return {
+            k: contents.tensor.detach().clone()
+            for k, contents in enumerate(self._parameters)
+            if contents.is_changed()
+        }
 
     def attributes(self) -> tuple[list[dict[str, Any]], list[Place]]:
         """The modules' own attributes, and what they hold, that are not now as they were.
@@ -158,6 +167,19 @@ class Saved:
             self.restore()
 
     @contextlib.contextmanager
+    def without_grads(self) -> Iterator[None]:
+        """While the body runs, nothing has a ``.grad``, to which it might add."""
+        before = [(parameter, parameter.grad) for parameter in self._module.parameters()]
+        for parameter, _ in before:
+            parameter.grad = None
+        try:
+            yield
+        finally:
+            self._gave_grads = any(parameter.grad is not None for parameter, _ in before)
+            for parameter, grad in before:
+                parameter.grad = grad
+
+    @contextlib.contextmanager
     def without_hooks(self) -> Iterator[None]:
         """While the body runs, the script's own hooks on these modules are not called."""
         taken: list[tuple[Any, dict[Any, Any]]] = []
@@ -165,7 +187,7 @@ class Saved:
             if hooks:
                 taken.append((hooks, dict(hooks)))
                 for key, hook in list(hooks.items()):
-                    if getattr(hook, OF_SCRIPT, False):
+                    if isinstance(hook, ScriptHook):
                         del hooks[key]
         try:
             yield
@@ -178,7 +200,7 @@ class Saved:
 def has_hooks(module: nn.Module) -> bool:
     """Whether the script has hooks on the forward of a module, or of any in it."""
     tables = _forward_hooks(module.modules())
-    return any(getattr(hook, OF_SCRIPT, False) for table in tables for hook in table.values())
+    return any(isinstance(hook, ScriptHook) for table in tables for hook in table.values())
 
 
 def _forward_hooks(modules: Iterable[nn.Module]) -> Iterator[dict[Any, Any]]:
@@ -200,12 +222,6 @@ def _tables_of(module: nn.Module) -> list[dict[Any, Any]]:
     """What a module is made of: its children, parameters, buffers and hooks."""
     hooks = [table for name, table in vars(module).items() if name in _HOOKS]
     return [module._modules, module._parameters, module._buffers, *hooks]
-
-
-def is_torchs(hook: Any) -> bool:
-    """Whether a hook is part of torch's own machinery (parametrizations, lazy modules)."""
-    module = getattr(hook, "__module__", None) or type(hook).__module__
-    return str(module).startswith("torch.")
 
 
 _ABSENT = object()

@@ -45,8 +45,7 @@ def _map_rich(function: Callable[[Any], Any], tree: Any) -> Any:
         items = [map_leaves(function, item) for item in tree]
         if all(a is b for a, b in zip(items, tree, strict=True)):
             return tree
-        make = getattr(type(tree), "_make", type(tree))  # namedtuple, torch.Size, list subclasses
-        return make(items)
+        return _made_like(tree, items)
     if isinstance(tree, type):
         return function(tree)
     names = [field.name for field in dataclasses.fields(tree) if hasattr(tree, field.name)]
@@ -57,6 +56,19 @@ def _map_rich(function: Callable[[Any], Any], tree: Any) -> Any:
     for name, value in values.items():
         object.__setattr__(rebuilt, name, value)  # frozen ones too: the copy is ours
     return rebuilt
+
+
+def _made_like(tree: Any, items: list[Any]) -> Any:
+    """A tuple or list of the same class, whatever its constructor or its length may be of."""
+    if isinstance(tree, list):
+        rebuilt = copy.copy(tree)
+        list.__setitem__(rebuilt, slice(None), items)
+        return rebuilt
+    if hasattr(tree, "_fields"):
+        rebuilt = tuple.__new__(type(tree), items)
+        getattr(rebuilt, "__dict__", {}).update(getattr(tree, "__dict__", {}))
+        return rebuilt
+    return type(tree)(items)
 
 
 def _map_dict(function: Callable[[Any], Any], tree: dict[Any, Any]) -> dict[Any, Any]:

@@ -12,6 +12,7 @@ from typing import Any, Final
 import torch
 from torch import nn
 
+from pellucid.sync.exact.contents import Contents
 from pellucid.sync.exact.losses import TOTALS
 from pellucid.sync.exact.region import Narrow, Region, Replicate, entered
 from pellucid.sync.exact.replaced import replaced
@@ -125,11 +126,20 @@ class Call:
             inputs = map_leaves(copied, copies_of_containers(self.inputs))
         return Call.of(self.original, self.module, inputs)
 
-    def versions(self) -> list[int]:
-        """Numbers that grow when the inputs are written to; of copies, see `on_copies`."""
+    def has_counts(self) -> bool:
+        """Whether there are whole numbers among its inputs, such as tokens, or lengths."""
+        return any(
+            not (leaf.is_floating_point() or leaf.is_complex())
+            if isinstance(leaf, torch.Tensor)
+            else type(leaf) is int
+            for leaf in self.leaves
+        )
+
+    def contents(self) -> list[Contents]:
+        """What stands in the inputs, to see whether they are written to; of copies."""
         with torch.inference_mode(False):  # views are made whole, if they are not yet
             tensors = [whole_of(leaf) for leaf in self.leaves if isinstance(leaf, torch.Tensor)]
-        return [tensor._version for tensor in tensors]
+            return [Contents(tensor) for tensor in tensors]
 
     def whole(self) -> Any:
         """Run it on whole values."""
