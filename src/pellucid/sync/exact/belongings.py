@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import sysconfig
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from types import FunctionType, MethodType, ModuleType
@@ -21,7 +21,7 @@ from torch import nn
 
 from pellucid.sync.exact.contents import Contents
 
-__all__ = ["Belongings", "belonging_to", "has_members", "same_array"]
+__all__ = ["Belongings", "belonging_to", "has_members", "same_array", "with_hidden"]
 
 MOST: Final = 10_000  # objects that are looked into
 LONGEST: Final = 100_000  # members of a collection that are looked into
@@ -46,10 +46,7 @@ class Belongings:
         seen: set[int] = set()
         self._noted: list[tuple[str, Any, Any]] = []
         for name, value in attributes:
-            found = list(belonging_to(value, seen))
-            if _is_a_librarys(value) and not owned.isdisjoint(map(id, found)):
-                continue
-            noted = [held for held in found if not isinstance(held, nn.Module)]
+            noted = [x for x in _owned(value, owned, seen) if not isinstance(x, nn.Module)]
             self._noted += [(name, held, _content(held)) for held in noted]
 
     def changes(self) -> list[dict[str, Any]]:
@@ -65,6 +62,32 @@ class Belongings:
         for _, held, content in self._noted:
             if not _is_still(held, content):
                 _put_back(held, content)
+
+
+def with_hidden(module: nn.Module) -> list[nn.Module]:
+    """A module, its submodules, and those that they keep in lists or objects: teachers, for one.
+
+    Kept like that, a module is none of theirs for an optimizer, nor for ``train()``.
+    """
+    found = {id(part): part for part in module.modules()}
+    seen: set[int] = set()
+    waiting = list(found.values())
+    while waiting:
+        for value in vars(waiting.pop()).values():
+            for held in _owned(value, found.keys(), seen):
+                parts = held.modules() if isinstance(held, nn.Module) else ()
+                fresh = {id(part): part for part in parts if id(part) not in found}
+                found |= fresh
+                waiting += fresh.values()
+    return list(found.values())
+
+
+def _owned(value: Any, owners: Collection[int], seen: set[int]) -> list[Any]:
+    """What belongs to a value, if that is not an owner itself."""
+    found = list(belonging_to(value, seen))
+    if _is_a_librarys(value) and any(id(held) in owners for held in found):
+        return []
+    return found
 
 
 def belonging_to(value: Any, seen: set[int]) -> Iterator[Any]:

@@ -29,8 +29,8 @@ from pellucid.sync.exact import handlers, kept
 from pellucid.sync.exact.aliases import aliased
 from pellucid.sync.exact.gradients import Reducer
 from pellucid.sync.exact.leaving import hand_out_computed, leave
-from pellucid.sync.exact.proof import Proof
-from pellucid.sync.exact.prove import MIXES, TOO_SMALL, Prover, agree, numbers_of
+from pellucid.sync.exact.proof import MIXES, Proof
+from pellucid.sync.exact.prove import TOO_SMALL, Prover, agree, numbers_of
 from pellucid.sync.exact.race import Race
 from pellucid.sync.exact.raised import agree_on_error
 from pellucid.sync.exact.region import Region, inside, is_inside

@@ -9,9 +9,10 @@ from typing import Final, Literal
 from pellucid.sync.exact.kept import Place
 from pellucid.sync.exact.ways import Way
 
-__all__ = ["COUNT", "DRAWS", "SHAPES", "Joint", "Proof", "UntriedError"]
+__all__ = ["COUNT", "DRAWS", "MIXES", "SHAPES", "Joint", "Proof", "UntriedError"]
 
 # reasons not to split a module, which calls find as proofs do
+MIXES: Final = "its outputs mix rows of the batch"
 SHAPES: Final = "the shape of its outputs does not follow the rows of its inputs"
 DRAWS: Final = "it draws random numbers in a way that cannot be divided by rows"
 

@@ -26,19 +26,20 @@ from torch import nn
 from pellucid.errors import DisputeError, DivergenceError, StoppedError
 from pellucid.sync.exact import kept, prove_gradients, replicas
 from pellucid.sync.exact.belongings import Belongings
-from pellucid.sync.exact.proof import COUNT, DRAWS, SHAPES, Joint, Proof, UntriedError
+from pellucid.sync.exact.compare import FailedError, compare, is_noise, size_of
+from pellucid.sync.exact.proof import MIXES, Joint, Proof, UntriedError
 from pellucid.sync.exact.race import BACKWARD, COST_SECONDS, GRADIENT_SECONDS, Race
 from pellucid.sync.exact.region import Region, entered, guesses
 from pellucid.sync.exact.rows import Rows
 from pellucid.sync.exact.saved import Saved
 from pellucid.sync.exact.tree import outputs_of
-from pellucid.sync.exact.trial import without_a_trace
+from pellucid.sync.exact.trial import Trial, leaves_traces, without_a_trace
 from pellucid.sync.exact.view import whole_of
 from pellucid.sync.exact.ways import Call, Way, ways_to_split
 from pellucid.sync.shared import generators
 from pellucid.transport.shared_memory import Group
 
-__all__ = ["MIXES", "TOO_SMALL", "Prover", "agree", "numbers_of"]
+__all__ = ["TOO_SMALL", "Prover", "agree", "numbers_of"]
 
 # a forward that takes less may cost more to split than it saves, and is timed
 SMALL_SECONDS: Final = 2e-3
@@ -47,27 +48,8 @@ TIMED_RUNS: Final = 4
 MARGIN: Final = 2
 MOST_COMPARED: Final = 1024  # numbers of an output that should be the same everywhere
 UNLIKE: Final = "the workers take other steps, each by what is in its rows"
-MIXES: Final = "its outputs mix rows of the batch"
+
 TOO_SMALL: Final = "it is too small: exchanging its results would take longer than computing them"
-
-
-class _FailedError(Exception):
-    """A trial did not agree with the whole."""
-
-
-@dataclass
-class _Trial:
-    """What a run left behind."""
-
-    output: Any  # and values of attributes that it kept tensors in
-    states: generators.States
-    parameters: dict[int, torch.Tensor]  # that it wrote to
-    buffers: list[torch.Tensor]
-    attributes: list[dict[str, Any]]
-    kept: list[kept.Place]
-    printed: str
-    seconds: float
-    decides: str  # a reason why what it did this time says nothing about the next, if there is one
 
 
 @dataclass
@@ -80,13 +62,15 @@ class _Attempt:
         rows: which are whose.
         whole: the call, run whole.
         saved: what each run begins with.
+        noise: places of outputs that are nothing but rounding, which slices need not repeat.
     """
 
     call: Call
     way: Way
     rows: Rows
-    whole: _Trial
+    whole: Trial
     saved: Saved
+    noise: frozenset[int] = frozenset()
 
     def region(self, group: Group) -> Region:
         """A region to run it in."""
@@ -151,7 +135,7 @@ class Prover:
             return Proof(None, why=whole.decides)
         self._agree_on_time(whole)
         proof = self._search(call, before, whole, saved)
-        proof.leaves_traces = _leaves_traces(whole, saved)
+        proof.leaves_traces = leaves_traces(whole, saved)
         proof.varies = call.has_counts()
         if before:
             proof.calls = proof.checked = before.calls
@@ -159,19 +143,20 @@ class Prover:
             proof.wanting = before.wanting
         return proof
 
-    def _search(self, call: Call, before: Proof | None, whole: _Trial, saved: Saved) -> Proof:
+    def _search(self, call: Call, before: Proof | None, whole: Trial, saved: Saved) -> Proof:
         """The first way that stands, or the reason against the first that was tried."""
         if before and before.kept != whole.kept:
             return Proof(None, why="it keeps tensors in its attributes in some calls only")
         why = ""
         too_few = False
         ways = _ways_of(call, before)
+        noise = self._noise_of(call, whole)
         for way in ways:
             rows = call.division(way, self._group)
             if rows is None:
                 too_few = too_few or not why  # of the likeliest way
                 continue
-            attempt = _Attempt(call, way, rows, whole, saved)
+            attempt = _Attempt(call, way, rows, whole, saved, noise)
             with guesses() as guessed:
                 outputs, reason = self._try(attempt, timed=self._small)
             if outputs is not None:
@@ -219,7 +204,7 @@ class Prover:
 
         try:
             trial = self._trial(saved, split)
-            outputs = _compare(whole, trial, region)
+            outputs = compare(whole, trial, region, attempt.noise)
             # the first runs paid for warming up, and any may be disturbed: the best of some counts
             for _ in range(TIMED_RUNS if timed else 0):
                 whole.seconds = min(whole.seconds, self._trial(saved, call.whole).seconds)
@@ -227,7 +212,7 @@ class Prover:
             self._saving = whole.seconds - trial.seconds
         except StoppedError:
             raise
-        except _FailedError as failed:
+        except FailedError as failed:
             why = str(failed)
         except kept.ReadError:
             why = kept.goes_by(whole.kept)
@@ -247,7 +232,7 @@ class Prover:
         """Try a way with other weights, too.
 
         Where a model begins with zeros, in its last layer perhaps, a mean over all rows is the same
-        as that over some. It is not for long.
+        as that over some. It is not for long. So is what a student has learned beside its teacher.
 
         Returns:
             A reason against it, "" if there is none; and the places of numbers that may be the
@@ -261,23 +246,33 @@ class Prover:
             for k, (leaf, dim) in pairs
             if dim is None and (numbers := numbers_of(leaf)) is not None
         }
-        if not same:
+        if not same and not attempt.noise:
             return "", ()
+        unknown = MIXES if attempt.noise else ""
         with attempt.saved.other_weights() as others:
             if others is None:
-                return "", tuple(same)
+                return unknown, tuple(same)
             try:
                 whole = self._trial(others, attempt.call.whole)
             except (DivergenceError, StoppedError):
                 raise
             except Exception:  # they are no weights that it could have
                 others.restore()
-                return "", tuple(same)
-            found, why = self._try(replace(attempt, whole=whole, saved=others))
+                return unknown, tuple(same)
+            noise: frozenset[int] = frozenset()
+            found, why = self._try(replace(attempt, whole=whole, saved=others, noise=noise))
         if found != outputs:
             return why or MIXES, ()
         changed = outputs_of(whole.output)
         return "", tuple(k for k, was in same.items() if _is_still(was, changed[k]))
+
+    def _noise_of(self, call: Call, whole: Trial) -> frozenset[int]:
+        """Places of outputs that are nothing but rounding, by any worker's."""
+        leaves = outputs_of(whole.output)
+        scale = max(map(size_of, [*call.leaves, *leaves]), default=0.0)
+        mine = torch.tensor([is_noise(leaf, scale) for leaf in leaves])
+        found = self._group.all_reduce("outputs that are noise", mine.int()).tolist()
+        return frozenset(k for k, count in enumerate(found) if count)
 
     def _try_gradients(self, attempt: _Attempt, outputs: tuple[Joint, ...]) -> str:
         """Go backward from one way and from the whole; a reason against it, "" if there is none."""
@@ -364,7 +359,7 @@ class Prover:
         saved.restore()
         return found, draws
 
-    def _agree_on_time(self, whole: _Trial) -> None:
+    def _agree_on_time(self, whole: Trial) -> None:
         """The slowest worker's time counts: what follows from it must be the same for all."""
         if not self._always_split:
             mine = torch.tensor([whole.seconds], dtype=torch.float64)
@@ -444,7 +439,7 @@ class Prover:
         saved.restore()
         return seconds
 
-    def _first_trial(self, saved: Saved, given: Belongings, run: Callable[[], Any]) -> _Trial:
+    def _first_trial(self, saved: Saved, given: Belongings, run: Callable[[], Any]) -> Trial:
         """Run as those that follow it, which need a graph if this one does."""
         self._needs_graph = False
         try:
@@ -459,7 +454,7 @@ class Prover:
         self._needs_graph = True  # of a forward that goes backward, to forces from an energy
         return self._trial(saved, run)
 
-    def _trial(self, saved: Saved, run: Callable[[], Any]) -> _Trial:
+    def _trial(self, saved: Saved, run: Callable[[], Any]) -> Trial:
         """Run from the saved state without side effects, and note what changed."""
         with torch.set_grad_enabled(self._needs_graph), without_a_trace(saved) as out:
             began = time.perf_counter()
@@ -468,7 +463,7 @@ class Prover:
                 torch.cuda.synchronize()
             seconds = time.perf_counter() - began
         attributes, places = saved.attributes()
-        trial = _Trial(
+        trial = Trial(
             (output, kept.values(places)),
             saved.states(),
             saved.parameters(),
@@ -515,17 +510,6 @@ def _untried(error: Exception) -> Proof:
     # the script's own: the real call will raise it, too
     raised = f"tried without its hooks, it raises {type(error).__name__}: {_line(error)}"
     return Proof(None, why=raised, passing=True)
-
-
-def _leaves_traces(trial: _Trial, before: Saved) -> bool:
-    """Whether a run has changed anything that is not kept, after which all was put back."""
-    buffers = zip(before.buffers(), trial.buffers, strict=True)
-    return (
-        bool(trial.parameters)
-        or any(trial.attributes)
-        or not generators.same(before.states(), trial.states)
-        or any(not torch.equal(then, now) for then, now in buffers)
-    )
 
 
 def _has_backward_hooks(module: nn.Module) -> bool:
@@ -575,105 +559,6 @@ def agree(group: Group, mine: Sequence[torch.Tensor]) -> bool:
         and torch.allclose(parts[0].view(torch.float64), numbers, 1e-4, 1e-9, equal_nan=True)
         for parts in taken.values()
     )
-
-
-def _compare(whole: _Trial, trial: _Trial, region: Region) -> tuple[Joint, ...]:
-    """How the trial's outputs join into the whole's.
-
-    Raises:
-        _FailedError: they do not; its text says what differs, for the user.
-    """
-    if whole.printed != trial.printed:
-        msg = "it prints something that depends on the size of its batch"
-        raise _FailedError(msg)
-    mine, its = outputs_of(trial.output), outputs_of(whole.output)
-    if len(mine) != len(its):
-        msg = "the number of its outputs depends on the batch"
-        raise _FailedError(msg)
-    joined = tuple(_compare_leaf(a, b, region) for a, b in zip(mine, its, strict=True))
-    if not generators.same(whole.states, trial.states):
-        raise _FailedError(DRAWS)
-    now, then = trial.parameters, whole.parameters
-    if now.keys() != then.keys() or not all(_alike(now[k], then[k]) for k in now):
-        msg = "it changes its parameters in forward, by what is in the whole batch"
-        raise _FailedError(msg)
-    for a, b in zip(trial.buffers, whole.buffers, strict=True):
-        if a.shape != b.shape or not _close(a, b):
-            msg = "its buffers take values that depend on the whole batch"
-            raise _FailedError(msg)
-    if len(trial.attributes) != len(whole.attributes) or trial.kept != whole.kept:
-        msg = "what it keeps in its attributes depends on the whole batch"
-        raise _FailedError(msg)
-    for has, had in zip(trial.attributes, whole.attributes, strict=True):
-        # a tensor kept aside would carry this worker's part of a gradient into the script
-        aside = kept.has_tensors(list(has.values()))
-        if aside or has.keys() != had.keys() or any(not _alike(has[k], had[k]) for k in has):
-            changed = ", ".join(sorted(has.keys() | had.keys()))
-            msg = f"it keeps something of the batch in its attributes ({changed})"
-            raise _FailedError(msg)
-    return joined
-
-
-def _compare_leaf(mine: Any, whole: Any, region: Region) -> Joint:
-    if not isinstance(whole, torch.Tensor):
-        if type(whole) is int and (mine, whole) == (region.rows.local, region.rows.total):
-            return COUNT
-        if not _alike(mine, whole):
-            msg = f"it returns a {type(whole).__name__} that depends on the whole batch"
-            raise _FailedError(msg)
-        return None
-    if not isinstance(mine, torch.Tensor) or mine.ndim != whole.ndim or mine.dtype != whole.dtype:
-        msg = "the type of its outputs depends on the batch"
-        raise _FailedError(msg)
-    differing = [d for d in range(whole.ndim) if mine.shape[d] != whole.shape[d]]
-    if not differing:
-        if not _close(mine, whole):
-            raise _FailedError(MIXES)
-        return None
-    dim = differing[0]
-    divides = whole.shape[dim] % region.rows.total == 0
-    if len(differing) > 1 or not divides or region.own(whole, dim).shape != mine.shape:
-        raise _FailedError(SHAPES)
-    if not _close(mine, region.own(whole, dim)):
-        raise _FailedError(MIXES)
-    return dim
-
-
-_TOLERANCE = {torch.float64: 1e-9, torch.float32: 2e-4, torch.complex128: 1e-9}
-
-
-def _close(a: torch.Tensor, b: torch.Tensor) -> bool:
-    """Equal up to the order of summation."""
-    if not (b.is_floating_point() or b.is_complex()):
-        return torch.equal(a, b)
-    if a.numel() == 0:
-        return True
-    tolerance = _TOLERANCE.get(b.dtype, 3e-2)
-    finite = b.detach()[torch.isfinite(b)]
-    scale = float(finite.abs().max()) if finite.numel() else 0.0
-    return torch.allclose(a, b, rtol=tolerance, atol=tolerance * scale, equal_nan=True)
-
-
-def _alike(a: Any, b: Any) -> bool:
-    """Equal values that are not outputs' tensors: numbers, containers, attributes."""
-    if isinstance(a, torch.Tensor):
-        return isinstance(b, torch.Tensor) and a.shape == b.shape and _close(a, b)
-    if type(a) is not type(b):
-        return False
-    if isinstance(a, float):
-        return math.isclose(a, b, rel_tol=1e-9) or (math.isnan(a) and math.isnan(b))
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(_alike(a[k], b[k]) for k in a)
-    if isinstance(a, list | tuple):
-        return len(a) == len(b) and all(_alike(x, y) for x, y in zip(a, b, strict=True))
-    return _equal(a, b)
-
-
-def _equal(a: Any, b: Any) -> bool:
-    try:
-        return bool(a == b)
-    except Exception:  # what cannot be compared counts as different
-        return False
 
 
 def _line(error: BaseException) -> str:

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.modules import module as of_all
 from torch.nn.utils import parametrize
 
-from pellucid.sync.exact.belongings import Belongings
+from pellucid.sync.exact.belongings import Belongings, with_hidden
 from pellucid.sync.exact.contents import Contents
 from pellucid.sync.exact.kept import Place, has_tensors
 from pellucid.sync.exact.script_hooks import ScriptHook, is_torchs
@@ -37,7 +37,7 @@ class Saved:
 
     def __init__(self, module: nn.Module, *, weights: bool = True, deep: bool = True) -> None:
         self._module = module
-        self._modules = list(module.modules())
+        self._modules = with_hidden(module) if deep else list(module.modules())
         self._held = generators.held_by_modules(self._modules) if deep else ()
         self._states = self.states()
         # what a module is made of: some are built, or hooked, by their first forward, some replaced
@@ -62,7 +62,8 @@ class Saved:
             for x in leaves_of(list(plain.values()))
             if isinstance(x, torch.Tensor) and not isinstance(x, BatchView)
         ]
-        parameters = list(module.parameters()) if weights else []
+        self._of_modules = {id(p): p for m in self._modules for p in _parameters_of(m)}
+        parameters = list(self._of_modules.values()) if weights else []
         small = sum(p.nbytes for p in parameters) < SAVED_BYTES
         self._parameters = [Contents(p, copied=small) for p in parameters]
 
@@ -169,7 +170,7 @@ class Saved:
     @contextlib.contextmanager
     def without_grads(self) -> Iterator[None]:
         """While the body runs, nothing has a ``.grad``, to which it might add."""
-        before = [(parameter, parameter.grad) for parameter in self._module.parameters()]
+        before = [(parameter, parameter.grad) for parameter in self._of_modules.values()]
         for parameter, _ in before:
             parameter.grad = None
         try:
@@ -216,6 +217,10 @@ def _shake(tensor: torch.Tensor, draw: torch.Generator) -> None:
         size = 0.1 * float(tensor.float().abs().mean()) or 0.3
         noise = torch.randn(tensor.shape, generator=draw).to(tensor.device, tensor.dtype)
         tensor.add_(noise, alpha=size)
+
+
+def _parameters_of(module: nn.Module) -> list[nn.Parameter]:
+    return [parameter for parameter in module._parameters.values() if parameter is not None]
 
 
 def _tables_of(module: nn.Module) -> list[dict[Any, Any]]:

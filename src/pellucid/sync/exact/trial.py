@@ -5,23 +5,52 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
 
 from pellucid.sync.exact import handlers
+from pellucid.sync.exact.kept import Place
 from pellucid.sync.exact.proof import UntriedError
 from pellucid.sync.exact.quiet import ignored_warnings
 from pellucid.sync.exact.region import inside
 from pellucid.sync.exact.saved import Saved
+from pellucid.sync.shared import generators
 
-__all__ = ["refuse_step", "without_a_trace"]
+__all__ = ["Trial", "leaves_traces", "refuse_step", "without_a_trace"]
 
 STEPS: Final = "its forward steps an optimizer"
 
 
-class _Trial:
+class _Current:
     is_running = False
+
+
+@dataclass
+class Trial:
+    """What a run left behind."""
+
+    output: Any  # and values of attributes that it kept tensors in
+    states: generators.States
+    parameters: dict[int, torch.Tensor]  # that it wrote to
+    buffers: list[torch.Tensor]
+    attributes: list[dict[str, Any]]
+    kept: list[Place]
+    printed: str
+    seconds: float
+    decides: str  # a reason why what it did this time says nothing about the next, if there is one
+
+
+def leaves_traces(trial: Trial, before: Saved) -> bool:
+    """Whether a run has changed anything that is not kept, after which all was put back."""
+    buffers = zip(before.buffers(), trial.buffers, strict=True)
+    return (
+        bool(trial.parameters)
+        or any(trial.attributes)
+        or not generators.same(before.states(), trial.states)
+        or any(not torch.equal(then, now) for then, now in buffers)
+    )
 
 
 @contextlib.contextmanager
@@ -44,11 +73,11 @@ def without_a_trace(saved: Saved) -> Iterator[io.StringIO]:
 
 @contextlib.contextmanager
 def _noted() -> Iterator[None]:
-    _Trial.is_running = True
+    _Current.is_running = True
     try:
         yield
     finally:
-        _Trial.is_running = False
+        _Current.is_running = False
 
 
 def refuse_step(*_: Any) -> None:
@@ -57,7 +86,7 @@ def refuse_step(*_: Any) -> None:
     Raises:
         UntriedError: a trial is running.
     """
-    if _Trial.is_running:
+    if _Current.is_running:
         raise UntriedError(STEPS)
 
 
