@@ -122,7 +122,7 @@ def named_tensors(module: nn.Module, skip: Iterable[int] = ()) -> list[Holder]:
     """
     left_out = set(skip)
     found: dict[int, Holder] = {}
-    for prefix, part in module.named_modules(remove_duplicate=False):
+    for prefix, part in nn.Module.named_modules(module, remove_duplicate=False):
         for owner, is_buffer in ((part._parameters, False), (part._buffers, True)):
             for key, tensor in owner.items():
                 if tensor is None or id(tensor) in left_out:

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from pellucid.sync.exact.gradients import Reducer
+from pellucid.sync.shared.parts import modules_of
 
 __all__ = ["aliased"]
 
@@ -35,10 +36,7 @@ class aliased:  # noqa: N801 - used like a function; a generator would take long
 
     def __enter__(self) -> list[torch.Tensor]:
         """Returns what outputs of the body are to be tied to."""
-        found: dict[int, nn.Module] = {}
-        if torch.is_grad_enabled():
-            _walk(self._module, found)
-        inner = self.modules = list(found.values())
+        inner = self.modules = modules_of(self._module) if torch.is_grad_enabled() else []
         self._slots = slots = _slots(inner)
         if not slots:
             return []
@@ -63,20 +61,6 @@ class aliased:  # noqa: N801 - used like a function; a generator would take long
                 table[name] = parameter
         for recurrent, weights in self._lists:
             vars(recurrent)["_flat_weights"] = weights
-
-
-def _walk(module: nn.Module, found: dict[int, nn.Module]) -> None:
-    """As ``module.modules()``, whose generators within generators take longer: this is every call.
-
-    Args:
-        module: where to begin.
-        found: by their identity, in order of registration; what is met is added.
-    """
-    if id(module) not in found:
-        found[id(module)] = module
-        for child in module._modules.values():
-            if child is not None:
-                _walk(child, found)
 
 
 def _slots(modules: list[nn.Module]) -> list[_Slot]:

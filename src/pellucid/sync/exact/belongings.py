@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from pellucid.sync.exact.contents import Contents
+from pellucid.sync.shared.parts import modules_of
 
 __all__ = ["Belongings", "belonging_to", "has_members", "same_array", "with_hidden"]
 
@@ -69,13 +70,13 @@ def with_hidden(module: nn.Module) -> list[nn.Module]:
 
     Kept like that, a module is none of theirs for an optimizer, nor for ``train()``.
     """
-    found = {id(part): part for part in module.modules()}
+    found = {id(part): part for part in modules_of(module)}
     seen: set[int] = set()
     waiting = list(found.values())
     while waiting:
         for value in vars(waiting.pop()).values():
             for held in _owned(value, found.keys(), seen):
-                parts = held.modules() if isinstance(held, nn.Module) else ()
+                parts = modules_of(held) if isinstance(held, nn.Module) else ()
                 fresh = {id(part): part for part in parts if id(part) not in found}
                 found |= fresh
                 waiting += fresh.values()

@@ -41,6 +41,7 @@ from pellucid.sync.exact.strays import STRAY, inner_ends, stray
 from pellucid.sync.exact.tree import leaves_of, outputs_of
 from pellucid.sync.exact.view import make_whole_within
 from pellucid.sync.exact.ways import Call, Way, choice
+from pellucid.sync.shared.parts import modules_of
 from pellucid.sync.shared.script_thread import in_script_thread
 from pellucid.transport.shared_memory import Group
 
@@ -370,7 +371,7 @@ def _switches(module: nn.Module) -> list[tuple[dict[str, Any], str]]:
     Of torch's own modules only whether they are training: the rest of them is not switched.
     """
     found = []
-    for inner in module.modules():
+    for inner in modules_of(module):
         if inner is not module:
             attributes = vars(inner)
             own = not type(inner).__module__.startswith("torch.")

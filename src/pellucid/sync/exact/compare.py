@@ -27,16 +27,21 @@ class FailedError(Exception):
 
 def size_of(leaf: Any) -> float:
     """The largest number in an input or output, 0 of what are no real numbers."""
-    if not isinstance(leaf, torch.Tensor) or not leaf.is_floating_point():
+    if not _is_plain(leaf):
         return 0.0
     finite = whole_of(leaf).detach()
     finite = finite[torch.isfinite(finite)]
     return float(finite.abs().max()) if finite.numel() else 0.0
 
 
+def _is_plain(leaf: Any) -> bool:
+    plain = isinstance(leaf, torch.Tensor) and leaf.layout is torch.strided and not leaf.is_meta
+    return plain and leaf.is_floating_point()
+
+
 def is_noise(leaf: Any, scale: float) -> bool:
     """Whether an output is nothing but rounding, beside numbers as large as `scale`."""
-    if not isinstance(leaf, torch.Tensor) or not leaf.is_floating_point():
+    if not _is_plain(leaf):
         return False
     return 0 < size_of(leaf) < NOISE * torch.finfo(leaf.dtype).eps * scale
 

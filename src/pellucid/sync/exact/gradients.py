@@ -36,6 +36,7 @@ from torch.autograd import Function, Variable
 
 from pellucid.errors import DivergenceError
 from pellucid.sync.exact.region import Narrow, Replicate, SumOut
+from pellucid.sync.shared.parts import modules_of
 from pellucid.transport.shared_memory import Bucket, Group
 
 __all__ = ["ENTERING", "Aliases", "Reducer"]
@@ -283,7 +284,7 @@ def _may_be_sparse(module: nn.Module) -> set[int]:
     """Identities of parameters that a module says have sparse gradients."""
     return {
         id(parameter)
-        for part in module.modules()
+        for part in modules_of(module)
         if getattr(part, "sparse", False) is True
         for parameter in part._parameters.values()
     }

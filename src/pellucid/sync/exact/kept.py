@@ -25,6 +25,7 @@ from torch import nn
 from pellucid.errors import UnsupportedError
 from pellucid.sync.exact.tree import leaves_of, map_leaves
 from pellucid.sync.exact.view import whole_of
+from pellucid.sync.shared.parts import modules_of
 
 __all__ = [
     "CHANGED",
@@ -80,7 +81,7 @@ def goes_by(places: Iterable[Place]) -> str:
 
 def settle(module: nn.Module) -> None:
     """Make views whole that earlier calls have left. A collective operation, if there are any."""
-    for inner in module.modules():
+    for inner in modules_of(module):
         for name, value in list(vars(inner).items()):
             if (whole := whole_of(value)) is not value:
                 vars(inner)[name] = whole

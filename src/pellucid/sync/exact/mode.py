@@ -89,11 +89,16 @@ class ExactMode:
 
     def start(self) -> None:
         """Let the followers begin, wait for them, and give all the leader's random state."""
-        if self._started:
+        if self._started and not self._overdue:
+            return
+        with torch._C._DisableFuncTorch():  # a transform may surround the call
             if self._overdue:  # all are at the same place again
                 self._overdue = False
                 replicas.compare(self.group, list(self.calls.order), self.calls.order)
-            return
+                return
+            self._begin()
+
+    def _begin(self) -> None:
         self._started = True
         group = self.group
         if self._is_leader():

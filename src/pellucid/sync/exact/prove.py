@@ -37,6 +37,7 @@ from pellucid.sync.exact.trial import Trial, leaves_traces, without_a_trace
 from pellucid.sync.exact.view import whole_of
 from pellucid.sync.exact.ways import Call, Way, ways_to_split
 from pellucid.sync.shared import generators
+from pellucid.sync.shared.parts import buffers_of, modules_of, parameters_of
 from pellucid.transport.shared_memory import Group
 
 __all__ = ["TOO_SMALL", "Prover", "agree", "numbers_of"]
@@ -109,9 +110,9 @@ class Prover:
             trial raises, as then the real call should.
         """
         module = call.module
-        if any(isinstance(p, nn.parameter.UninitializedParameter) for p in module.parameters()):
+        if any(isinstance(p, nn.parameter.UninitializedParameter) for p in parameters_of(module)):
             return Proof(None, passing=True)
-        if any(isinstance(m, torch.jit.ScriptModule) for m in module.modules()):
+        if any(isinstance(m, torch.jit.ScriptModule) for m in modules_of(module)):
             return Proof(None, why="a TorchScript module cannot be looked into")
         self._agree_on_parameters(module)
         kept.settle(module)
@@ -497,9 +498,9 @@ class Prover:
         """See that all workers' copies of a module start alike."""
         if module not in self._known:
             self._known.add(module)
-            values = (*module.parameters(), *module.buffers())
+            values = (*parameters_of(module), *buffers_of(module))
             replicas.adopt(self._group, [value for value in values if value.numel()])
-            for parameter in module.parameters():
+            for parameter in parameters_of(module):
                 self.order.setdefault(parameter, next(self._numbers))
 
 
@@ -514,8 +515,8 @@ def _untried(error: Exception) -> Proof:
 
 def _has_backward_hooks(module: nn.Module) -> bool:
     """Whether the script wants to be called during backward."""
-    return any(m._backward_hooks or m._backward_pre_hooks for m in module.modules()) or any(
-        p._backward_hooks for p in module.parameters()
+    return any(m._backward_hooks or m._backward_pre_hooks for m in modules_of(module)) or any(
+        p._backward_hooks for p in parameters_of(module)
     )
 
 

@@ -18,6 +18,7 @@ from torch import nn
 
 from pellucid.sync.exact.region import Region
 from pellucid.sync.exact.tree import outputs_of
+from pellucid.sync.shared.parts import parameters_of
 from pellucid.transport.shared_memory import Group
 
 __all__ = ["NO_SUM", "Told", "add_up", "gradients", "part_of", "wanted_of", "weights_of"]
@@ -43,7 +44,7 @@ class Told(IntEnum):
 
 def wanted_of(module: nn.Module) -> list[torch.Tensor]:
     """The parameters whose gradients are compared."""
-    return [p for p in module.parameters() if p.requires_grad]
+    return [p for p in parameters_of(module) if p.requires_grad]
 
 
 def weights_of(output: Any) -> Weights:

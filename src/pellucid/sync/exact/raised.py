@@ -16,6 +16,7 @@ from torch import nn
 
 from pellucid.errors import DisputeError, DivergenceError
 from pellucid.sync.shared import generators
+from pellucid.sync.shared.parts import buffers_of
 from pellucid.transport.shared_memory import Group
 
 __all__ = ["agree_on_error"]
@@ -48,12 +49,12 @@ def agree_on_error(group: Group, module: nn.Module, error: Exception) -> Excepti
     if len(raised) in (0, len(said)):
         return error
     first = raised[0]
-    values = [group.broadcast("buffers after an error", b, first) for b in module.buffers()]
+    values = [group.broadcast("buffers after an error", b, first) for b in buffers_of(module)]
     states = group.swap("generators after an error", [generators.encode_states()])
     if mine:
         return error
     generators.decode_states(states[first][0])
-    for buffer, value in zip(module.buffers(), values, strict=True):
+    for buffer, value in zip(buffers_of(module), values, strict=True):
         buffer.detach().copy_(value)
     return _unpacked(said[first], first)
 

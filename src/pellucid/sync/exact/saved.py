@@ -18,6 +18,7 @@ from pellucid.sync.exact.script_hooks import ScriptHook, is_torchs
 from pellucid.sync.exact.tree import leaves_of
 from pellucid.sync.exact.view import BatchView
 from pellucid.sync.shared import generators
+from pellucid.sync.shared.parts import modules_of, parameters_of
 
 __all__ = ["Saved", "computed_by_torch", "has_hooks"]
 
@@ -37,7 +38,7 @@ class Saved:
 
     def __init__(self, module: nn.Module, *, weights: bool = True, deep: bool = True) -> None:
         self._module = module
-        self._modules = with_hidden(module) if deep else list(module.modules())
+        self._modules = with_hidden(module) if deep else modules_of(module)
         self._held = generators.held_by_modules(self._modules) if deep else ()
         self._states = self.states()
         # what a module is made of: some are built, or hooked, by their first forward, some replaced
@@ -62,8 +63,8 @@ class Saved:
             for x in leaves_of(list(plain.values()))
             if isinstance(x, torch.Tensor) and not isinstance(x, BatchView)
         ]
-        self._of_modules = {id(p): p for m in self._modules for p in _parameters_of(m)}
-        parameters = list(self._of_modules.values()) if weights else []
+        self._weights = parameters_of(*self._modules)
+        parameters = self._weights if weights else []
         small = sum(p.nbytes for p in parameters) < SAVED_BYTES
         self._parameters = [Contents(p, copied=small) for p in parameters]
 
@@ -170,7 +171,7 @@ class Saved:
     @contextlib.contextmanager
     def without_grads(self) -> Iterator[None]:
         """While the body runs, nothing has a ``.grad``, to which it might add."""
-        before = [(parameter, parameter.grad) for parameter in self._of_modules.values()]
+        before = [(parameter, parameter.grad) for parameter in self._weights]
         for parameter, _ in before:
             parameter.grad = None
         try:
@@ -200,7 +201,7 @@ class Saved:
 
 def has_hooks(module: nn.Module) -> bool:
     """Whether the script has hooks on the forward of a module, or of any in it."""
-    tables = _forward_hooks(module.modules())
+    tables = _forward_hooks(modules_of(module))
     return any(isinstance(hook, ScriptHook) for table in tables for hook in table.values())
 
 
@@ -217,10 +218,6 @@ def _shake(tensor: torch.Tensor, draw: torch.Generator) -> None:
         size = 0.1 * float(tensor.float().abs().mean()) or 0.3
         noise = torch.randn(tensor.shape, generator=draw).to(tensor.device, tensor.dtype)
         tensor.add_(noise, alpha=size)
-
-
-def _parameters_of(module: nn.Module) -> list[nn.Parameter]:
-    return [parameter for parameter in module._parameters.values() if parameter is not None]
 
 
 def _tables_of(module: nn.Module) -> list[dict[Any, Any]]:

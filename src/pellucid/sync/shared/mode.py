@@ -20,6 +20,7 @@ import pellucid
 from pellucid.sync.shared.dealer import Dealer, Weights
 from pellucid.sync.shared.loops import loop_around
 from pellucid.sync.shared.part import Part
+from pellucid.sync.shared.parts import parameters_of
 from pellucid.sync.shared.passes import Passes
 from pellucid.sync.shared.registry import Numbers, Registry
 from pellucid.sync.shared.schedulers import Schedulers
@@ -86,7 +87,7 @@ class AsynchronousMode:
         if not torch.is_grad_enabled():
             return original(module, *args, **kwargs)
         training = self.passes.training
-        if training is not None and next(module.parameters(), None) is not None:
+        if training is not None and parameters_of(module):
             if training.trial is not None:
                 training.trial.note(module)
             elif self.passes.trains:

@@ -26,6 +26,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from pellucid.params.flat import FlatParameters, Holder, named_tensors
 from pellucid.params.layout import Kind
 from pellucid.sync.shared.dealer import Block, Weights
+from pellucid.sync.shared.parts import parameters_of
 
 __all__ = ["Numbers", "Registry"]
 
@@ -80,7 +81,7 @@ class Registry:
         """A module is about to be called for training: see to it that its tensors are shared."""
         flats = self._by_module.get(module)
         if flats is None:
-            if any(is_lazy(p) for p in module.parameters()):
+            if any(is_lazy(p) for p in parameters_of(module)):
                 return  # its shapes come with this call: it is registered when it is stepped
             flats = self._by_module[module] = self._register_module(module)
         for flat in flats:

@@ -8,6 +8,8 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
+from pellucid.sync.shared.parts import parameters_of
+
 __all__ = ["Trial"]
 
 
@@ -35,7 +37,7 @@ class Trial:
 
 
 def _weights(module: nn.Module) -> list[Any]:
-    return [p for p in module.parameters() if not is_lazy(p)]
+    return [p for p in parameters_of(module) if not is_lazy(p)]
 
 
 def _same(weight: torch.Tensor, copy: torch.Tensor) -> bool:
