@@ -18,7 +18,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pellucid.errors import DivergenceError, ExchangeError, StoppedError
+from pellucid.errors import DivergenceError, ExchangeError, ShapeError, StoppedError
 from pellucid.sync.exact.rows import split_rows
 from pellucid.transport import memory, shared_memory
 from pellucid.transport.board import Board, Field, Flag
@@ -188,6 +188,19 @@ def test_gather_takes_slices_of_any_size(crowd: Crowd) -> None:
         return got
 
     assert torch.equal(same_bits(crowd.run(work)), whole)
+
+
+@pytest.mark.parametrize("dim", [0, 1])
+def test_slices_that_do_not_fit_together_are_an_error_on_all(crowd: Crowd, dim: int) -> None:
+    """Only the last worker's rows are longer; the others would not know, but for what they get."""
+
+    def work(group: Group) -> Any:
+        shape = [4 + (group.index == group.workers - 1)] * 2
+        shape[dim] = 2
+        return group.gather("test", [torch.zeros(shape)], [[2] * group.workers], [dim])
+
+    texts = crowd.raised(work, ShapeError)
+    assert set(texts.values()) == {"the workers' parts of a batch have not the shape of their rows"}
 
 
 def test_what_was_gathered_may_be_kept_and_written_to(crowd: Crowd) -> None:

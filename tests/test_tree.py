@@ -20,6 +20,24 @@ class Pair(NamedTuple):
 Old = namedtuple("Old", "x y")
 
 
+class Ragged(namedtuple("Ragged", "flat offsets")):
+    """As long as it has rows; made of what it likes."""
+
+    def __new__(cls, flat: Any, offsets: Any = 0) -> Ragged:
+        return super().__new__(cls, flat, offsets)
+
+    def __len__(self) -> int:
+        return 77
+
+
+class Named(list[Any]):
+    """A list with more to it."""
+
+    def __init__(self, name: str, *items: Any) -> None:
+        super().__init__(items)
+        self.name = name
+
+
 @dataclasses.dataclass
 class Batch:
     x: Any
@@ -67,6 +85,8 @@ TREES = [
     defaultdict(int, {"k": 1}),
     Pair(1, [2]),
     Old(1, 2),
+    Ragged([1, 2], 3),
+    Named("pair", 1, [2]),
     Batch(1, (2,)),
     Frozen([1]),
     Checked(1),
@@ -112,6 +132,11 @@ def test_defaults_survive() -> None:
     mapped = map_leaves(lambda leaf: leaf + 1, defaultdict(list, {"k": 1}))
     assert mapped["missing"] == []
     assert mapped["k"] == 2
+
+
+def test_what_a_list_has_beside_its_items_stays() -> None:
+    mapped = map_leaves(lambda leaf: leaf + 1, Named("pair", 1, 2))
+    assert (mapped.name, list(mapped)) == ("pair", [2, 3])
 
 
 def test_what_cannot_be_rebuilt_is_a_leaf() -> None:

@@ -1,6 +1,7 @@
 """Whole models with hooks on them are saved, loaded and copied; a copy's hooks are its own."""
 
 import copy
+import io
 
 import torch
 from torch import nn
@@ -54,9 +55,11 @@ loader = DataLoader(TensorDataset(x, y), batch_size=10)
 model = Probed()
 train(model, 2, "first")
 average = copy.deepcopy(model)
-torch.save(model, "model.pt")
+file = io.BytesIO()
+torch.save(model, file)
 train(model, 1, "on")
 train(average, 2, "the copy")
-loaded = torch.load("model.pt", weights_only=False)
+file.seek(0)
+loaded = torch.load(file, weights_only=False)
 train(loaded, 2, "loaded")
 print(len(model.gradients), len(average.gradients), len(loaded.gradients))

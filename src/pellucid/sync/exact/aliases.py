@@ -55,12 +55,19 @@ class aliased:  # noqa: N801 - used like a function; a generator would take long
     def __exit__(self, *_: object) -> None:
         for table, name, parameter in self._slots:
             alias = self._aliases[id(parameter)]
-            if alias.data_ptr() != parameter.data_ptr():  # by ``self.weight.data = ...``
+            if _have_parted(parameter, alias):
                 parameter.data = alias.detach()
             if table.get(name) is alias:
                 table[name] = parameter
         for recurrent, weights in self._lists:
             vars(recurrent)["_flat_weights"] = weights
+
+
+def _have_parted(parameter: torch.Tensor, alias: torch.Tensor) -> bool:
+    """Whether a forward has set ``weight.data`` to other memory."""
+    if alias.layout is not torch.strided:
+        return False
+    return alias.data_ptr() != parameter.data_ptr()
 
 
 def _slots(modules: list[nn.Module]) -> list[_Slot]:

@@ -49,7 +49,7 @@ class Contents:
 
     def _has_its_memory(self) -> bool:
         """Whether the script has not set ``.data`` to another tensor."""
-        if self._memory.layout is not torch.strided:
+        if not _can_be_read(self._memory):
             return True
         return self.tensor.detach().is_set_to(self._memory)
 

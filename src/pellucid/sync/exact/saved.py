@@ -18,7 +18,7 @@ from pellucid.sync.exact.script_hooks import ScriptHook, is_torchs
 from pellucid.sync.exact.tree import leaves_of
 from pellucid.sync.exact.view import BatchView
 from pellucid.sync.shared import generators
-from pellucid.sync.shared.parts import modules_of, parameters_of
+from pellucid.sync.shared.parts import modules_of, parameters_in
 
 __all__ = ["Saved", "computed_by_torch", "has_hooks"]
 
@@ -63,10 +63,9 @@ class Saved:
             for x in leaves_of(list(plain.values()))
             if isinstance(x, torch.Tensor) and not isinstance(x, BatchView)
         ]
-        self._weights = parameters_of(*self._modules)
-        parameters = self._weights if weights else []
-        small = sum(p.nbytes for p in parameters) < SAVED_BYTES
-        self._parameters = [Contents(p, copied=small) for p in parameters]
+        self._weights = parameters_in(self._modules) if weights else []
+        small = sum(p.nbytes for p in self._weights) < SAVED_BYTES
+        self._parameters = [Contents(p, copied=small) for p in self._weights]
 
     def states(self) -> generators.States:
         """Of the script's generators and the modules' own, as they are now."""

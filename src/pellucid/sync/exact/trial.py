@@ -44,12 +44,13 @@ class Trial:
 
 def leaves_traces(trial: Trial, before: Saved) -> bool:
     """Whether a run has changed anything that is not kept, after which all was put back."""
-    buffers = zip(before.buffers(), trial.buffers, strict=True)
+    then, now = before.buffers(), trial.buffers
     return (
         bool(trial.parameters)
         or any(trial.attributes)
         or not generators.same(before.states(), trial.states)
-        or any(not torch.equal(then, now) for then, now in buffers)
+        or len(then) != len(now)  # some are built by the first run
+        or any(not torch.equal(a, b) for a, b in zip(then, now, strict=True))
     )
 
 

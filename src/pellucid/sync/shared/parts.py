@@ -5,10 +5,12 @@ Not by its methods: scripts call attributes of theirs ``modules`` or ``parameter
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import nn
 
-__all__ = ["buffers_of", "modules_of", "parameters_of"]
+__all__ = ["buffers_of", "modules_of", "parameters_in", "parameters_of"]
 
 
 def modules_of(module: nn.Module) -> list[nn.Module]:
@@ -27,9 +29,14 @@ def _walk(module: nn.Module, found: dict[int, nn.Module]) -> None:
                 _walk(child, found)
 
 
-def parameters_of(*modules: nn.Module) -> list[nn.Parameter]:
-    """The parameters of modules and their submodules, each once, in order of registration."""
-    tables = [part._parameters for module in modules for part in modules_of(module)]
+def parameters_of(module: nn.Module) -> list[nn.Parameter]:
+    """The parameters of a module and its submodules, each once, in order of registration."""
+    return parameters_in(modules_of(module))
+
+
+def parameters_in(parts: Iterable[nn.Module]) -> list[nn.Parameter]:
+    """The parameters of these modules alone, each once."""
+    tables = [part._parameters for part in parts]
     return list({id(p): p for table in tables for p in table.values() if p is not None}.values())
 
 
