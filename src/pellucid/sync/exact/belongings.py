@@ -28,6 +28,7 @@ MOST: Final = 10_000  # objects that are looked into
 LONGEST: Final = 100_000  # members of a collection that are looked into
 PLAIN: Final = ("collections", "types", "argparse")  # modules of Python's with plain containers
 SHUT: Final = ("torch", "numpy", "pellucid")
+_OF_ALL: Final = vars(nn.Module()).keys()  # what torch keeps in all modules
 LARGEST: Final = 64 << 20  # bytes of an array or a tensor that is copied
 
 
@@ -74,7 +75,8 @@ def with_hidden(module: nn.Module) -> list[nn.Module]:
     seen: set[int] = set()
     waiting = list(found.values())
     while waiting:
-        for value in vars(waiting.pop()).values():
+        own = vars(waiting.pop())
+        for value in (own[name] for name in own.keys() - _OF_ALL):
             for held in _owned(value, found.keys(), seen):
                 parts = modules_of(held) if isinstance(held, nn.Module) else ()
                 fresh = {id(part): part for part in parts if id(part) not in found}
@@ -86,7 +88,8 @@ def with_hidden(module: nn.Module) -> list[nn.Module]:
 def _owned(value: Any, owners: Collection[int], seen: set[int]) -> list[Any]:
     """What belongs to a value, if that is not an owner itself."""
     found = list(belonging_to(value, seen))
-    if _is_a_librarys(value) and any(id(held) in owners for held in found):
+    kind: Any = type(value)
+    if any(id(held) in owners for held in found) and _is_a_librarys(kind):
         return []
     return found
 
@@ -153,8 +156,9 @@ def _is_opened(kind: type) -> bool:
     return _is_installed(file) or not file.is_relative_to(sysconfig.get_path("stdlib"))
 
 
-def _is_a_librarys(value: Any) -> bool:
-    file = _file_of(type(value))
+@cache
+def _is_a_librarys(kind: type) -> bool:
+    file = _file_of(kind)
     return file is not None and _is_installed(file)
 
 

@@ -29,14 +29,14 @@ from pellucid.sync.exact import handlers, kept
 from pellucid.sync.exact.aliases import aliased
 from pellucid.sync.exact.gradients import Reducer
 from pellucid.sync.exact.leaving import hand_out_computed, leave
-from pellucid.sync.exact.proof import MIXES, Proof
+from pellucid.sync.exact.proof import MIXES, Proof, Traces
 from pellucid.sync.exact.prove import TOO_SMALL, Prover, agree, numbers_of
 from pellucid.sync.exact.race import Race
 from pellucid.sync.exact.raised import agree_on_error
 from pellucid.sync.exact.region import Region, inside, is_inside
 from pellucid.sync.exact.replicas import Order
 from pellucid.sync.exact.rows import Rows
-from pellucid.sync.exact.saved import Saved, has_hooks
+from pellucid.sync.exact.saved import Noted, Saved, has_hooks
 from pellucid.sync.exact.strays import STRAY, inner_ends, stray
 from pellucid.sync.exact.tree import leaves_of, outputs_of
 from pellucid.sync.exact.view import make_whole_within
@@ -260,15 +260,17 @@ class Calls:
     def _run_split(self, call: Call, proof: Proof, rows: Rows) -> Any:
         """Run a call on our rows."""
         keeps = call.module in self._kept
-        saved = None
-        if keeps or proof.alike or (proof.varies and proof.leaves_traces):
+        saved: Saved | Noted | None = None
+        if keeps or proof.alike or (proof.varies and Traces.MORE in proof.traces):
             saved = Saved(call.module, weights=False, deep=bool(proof.alike))
+        elif proof.varies and proof.traces:
+            saved = Noted(call.module, buffers=Traces.BUFFERS in proof.traces)
         try:
             return self._split(call, proof, rows, saved)
         except StoppedError:
             raise
         except ShapeError as error:  # all have met it
-            if saved is None and proof.leaves_traces:
+            if saved is None and proof.traces:
                 raise
             return self._run_whole_instead(call, proof, saved, str(error))
         except Exception as error:  # the script's own, or the sign that another worker met one
@@ -283,7 +285,9 @@ class Calls:
                 raise
             raise agreed from None
 
-    def _run_whole_instead(self, call: Call, proof: Proof, saved: Saved | None, why: str) -> Any:
+    def _run_whole_instead(
+        self, call: Call, proof: Proof, saved: Saved | Noted | None, why: str
+    ) -> Any:
         """Run a call whole that was run on our rows, and all that follow it."""
         proof.way, proof.why = None, why
         self._explain_whole(call.module, proof)
@@ -291,7 +295,7 @@ class Calls:
             saved.restore()
         return self._run_whole(call)
 
-    def _split(self, call: Call, proof: Proof, rows: Rows, saved: Saved | None) -> Any:
+    def _split(self, call: Call, proof: Proof, rows: Rows, saved: Saved | Noted | None) -> Any:
         """Run a call on our rows, where nothing goes wrong."""
         way = proof.way
         assert way is not None
@@ -304,7 +308,7 @@ class Calls:
             guard = kept.Guard(self._kept.get(call.module, ()))
             output = self._timed(lambda: call.split(region, way))
             aside = guard.take(proof.kept)
-        if saved is not None and not self._are_alike([output, *aside], proof):
+        if proof.alike and not self._are_alike([output, *aside], proof):
             return self._run_whole_instead(call, proof, saved, MIXES)
         try:
             hand_out_computed(region, tables.modules)

@@ -91,7 +91,7 @@ def _see_alike(region: Region, leaves: list[Any], proof: Proof) -> None:
     pairs = zip(leaves, proof.outputs, strict=True)
     tensors = [(x.shape, dim) for x, dim in pairs if isinstance(x, torch.Tensor)]
     sizes = [size for shape, dim in tensors for d, size in enumerate(shape) if d != dim]
-    drawn = zlib.crc32(torch.get_rng_state().numpy().data) if proof.leaves_traces else 0
+    drawn = zlib.crc32(torch.get_rng_state().numpy().data) if proof.traces else 0
     taken = region.group.swap("what outputs are like", [torch.tensor([drawn, *sizes])])
     for parts in taken.values():
         their_drawn, *their_sizes = parts[0].view(torch.int64).tolist()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from enum import Flag, auto
 from typing import Final, Literal
 
 from pellucid.sync.exact.kept import Place
 from pellucid.sync.exact.ways import Way
 
-__all__ = ["COUNT", "DRAWS", "MIXES", "SHAPES", "Joint", "Proof", "UntriedError"]
+__all__ = ["COUNT", "DRAWS", "MIXES", "SHAPES", "Joint", "Proof", "Traces", "UntriedError"]
 
 # reasons not to split a module, which calls find as proofs do
 MIXES: Final = "its outputs mix rows of the batch"
@@ -25,6 +26,15 @@ MOST_RESTLESS: Final = 16  # then a number that the script sets is no reason for
 
 class UntriedError(Exception):
     """A trial is broken off before it does what cannot be put back; the text is the reason."""
+
+
+class Traces(Flag):
+    """What a call of a module changes."""
+
+    NONE = 0
+    GENERATORS = auto()
+    BUFFERS = auto()
+    MORE = auto()  # parameters or attributes
 
 
 @dataclass
@@ -46,7 +56,7 @@ class Proof:
         alike: places of outputs that were found to be the same everywhere, and may be so by chance.
         wanting: for each leaf of the outputs, whether it wants a gradient on any worker; empty
             until that is known.
-        leaves_traces: a call changes more than it returns: buffers, attributes, generators.
+        traces: what a call changes, beside what it returns or keeps.
         varies: lengths or tokens are among its inputs, by which its outputs may have other shapes.
         passing: it is about one call, and nothing to rely on later.
         restless: how often the script set which of them soon after a check.
@@ -63,7 +73,7 @@ class Proof:
     counts: bool = False
     numbers: dict[str, int | float] = field(default_factory=dict)
     alike: tuple[int, ...] = ()
-    leaves_traces: bool = True
+    traces: Traces = Traces.NONE
     varies: bool = False
     passing: bool = False
     wanting: list[bool] = field(default_factory=list)

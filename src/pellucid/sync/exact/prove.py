@@ -33,7 +33,7 @@ from pellucid.sync.exact.region import Region, entered, guesses
 from pellucid.sync.exact.rows import Rows
 from pellucid.sync.exact.saved import Saved
 from pellucid.sync.exact.tree import outputs_of
-from pellucid.sync.exact.trial import Trial, leaves_traces, without_a_trace
+from pellucid.sync.exact.trial import Trial, traces_of, without_a_trace
 from pellucid.sync.exact.view import whole_of
 from pellucid.sync.exact.ways import Call, Way, ways_to_split
 from pellucid.sync.shared import generators
@@ -136,7 +136,7 @@ class Prover:
             return Proof(None, why=whole.decides)
         self._agree_on_time(whole)
         proof = self._search(call, before, whole, saved)
-        proof.leaves_traces = leaves_traces(whole, saved)
+        proof.traces = traces_of(whole, saved)
         proof.varies = call.has_counts()
         if before:
             proof.calls = proof.checked = before.calls

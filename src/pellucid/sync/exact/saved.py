@@ -18,9 +18,9 @@ from pellucid.sync.exact.script_hooks import ScriptHook, is_torchs
 from pellucid.sync.exact.tree import leaves_of
 from pellucid.sync.exact.view import BatchView
 from pellucid.sync.shared import generators
-from pellucid.sync.shared.parts import modules_of, parameters_in
+from pellucid.sync.shared.parts import buffers_of, modules_of, parameters_in
 
-__all__ = ["Saved", "computed_by_torch", "has_hooks"]
+__all__ = ["Noted", "Saved", "computed_by_torch", "has_hooks"]
 
 # parameters are put back after a trial that changed them, if they are not larger than this
 SAVED_BYTES: Final = 2 << 30
@@ -196,6 +196,25 @@ class Saved:
             for hooks, before in taken:
                 hooks.clear()
                 hooks.update(before)
+
+
+class Noted:
+    """The little that most calls change, generators and buffers, to be put back: quickly taken.
+
+    Args:
+        module: the module.
+        buffers: whether calls of it change those.
+    """
+
+    def __init__(self, module: nn.Module, *, buffers: bool) -> None:
+        self._states = generators.states()
+        self._buffers = [(b, b.clone()) for b in buffers_of(module)] if buffers else []
+
+    def restore(self) -> None:
+        """Put them back."""
+        generators.restore(self._states)
+        for buffer, value in self._buffers:
+            buffer.detach().copy_(value)
 
 
 def has_hooks(module: nn.Module) -> bool:

@@ -12,13 +12,13 @@ import torch
 
 from pellucid.sync.exact import handlers
 from pellucid.sync.exact.kept import Place
-from pellucid.sync.exact.proof import UntriedError
+from pellucid.sync.exact.proof import Traces, UntriedError
 from pellucid.sync.exact.quiet import ignored_warnings
 from pellucid.sync.exact.region import inside
 from pellucid.sync.exact.saved import Saved
 from pellucid.sync.shared import generators
 
-__all__ = ["Trial", "leaves_traces", "refuse_step", "without_a_trace"]
+__all__ = ["Trial", "refuse_step", "traces_of", "without_a_trace"]
 
 STEPS: Final = "its forward steps an optimizer"
 
@@ -42,16 +42,18 @@ class Trial:
     decides: str  # a reason why what it did this time says nothing about the next, if there is one
 
 
-def leaves_traces(trial: Trial, before: Saved) -> bool:
-    """Whether a run has changed anything that is not kept, after which all was put back."""
+def traces_of(trial: Trial, before: Saved) -> Traces:
+    """What a run has changed beside what it has kept; all has been put back since."""
+    traces = Traces.NONE
+    if not generators.same(before.states(), trial.states):
+        traces |= Traces.GENERATORS
     then, now = before.buffers(), trial.buffers
-    return (
-        bool(trial.parameters)
-        or any(trial.attributes)
-        or not generators.same(before.states(), trial.states)
-        or len(then) != len(now)  # some are built by the first run
-        or any(not torch.equal(a, b) for a, b in zip(then, now, strict=True))
-    )
+    built = len(then) != len(now)  # by this run, which was the first
+    if not built and any(not torch.equal(a, b) for a, b in zip(then, now, strict=True)):
+        traces |= Traces.BUFFERS
+    if built or trial.parameters or any(trial.attributes):
+        traces |= Traces.MORE
+    return traces
 
 
 @contextlib.contextmanager
