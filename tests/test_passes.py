@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import sys
 from collections.abc import Callable, Iterator
@@ -15,6 +16,8 @@ from torch.utils.data import (
     DataLoader,
     Dataset,
     IterableDataset,
+    Sampler,
+    SequentialSampler,
     TensorDataset,
     WeightedRandomSampler,
 )
@@ -22,7 +25,14 @@ from torch.utils.data import (
 import pellucid
 from pellucid.sync.hogwild.dealer import BoxDealer
 from pellucid.sync.shared.dealer import Lease, PassKey, Role
-from pellucid.sync.shared.order import Order, deposit, held_by_sampler, restore_deposit
+from pellucid.sync.shared.order import (
+    Order,
+    deposit,
+    goes_beyond,
+    held_by_loader,
+    held_by_sampler,
+    restore_deposit,
+)
 from pellucid.sync.shared.single import SingleDealer
 from tests.asynchronous import side
 from tests.test_hogwild import Box
@@ -413,6 +423,52 @@ def test_two_workers_share_a_pass_between_them(dataset: Any, processes: int) -> 
     # each process of a loader goes through all of an IterableDataset, as under plain python
     copies = processes if processes and isinstance(dataset, Endless) else 1
     assert sorted(got) == sorted([*range(10)] * copies)
+
+
+class Sampling(Sampler[int]):
+    """Of its own, with a generator; `ends`: or says that it does, as samplers for counted steps."""
+
+    def __init__(self, *, ends: bool) -> None:
+        self.ends = ends
+        self.generator = torch.Generator().manual_seed(3)
+
+    def __iter__(self) -> Iterator[int]:
+        yield from torch.randperm(4, generator=self.generator).tolist()
+        while not self.ends:
+            yield from torch.randperm(4, generator=self.generator).tolist()
+
+    def __len__(self) -> int:
+        return 4
+
+
+def sampled(sampler: Sampler[int]) -> DataLoader[Any]:
+    numbers: Any = torch.arange(4.0)
+    return DataLoader(numbers, 1, sampler=sampler)
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_a_sampler_may_give_more_than_it_says(ends: bool) -> None:
+    plain = [float(x) for x in itertools.islice(sampled(Sampling(ends=ends)), 9)]
+    with side(SingleDealer()):
+        weight = torch.ones(1, requires_grad=True)
+        optimizer = torch.optim.SGD([weight], lr=0.1)
+        got = []
+        for x in itertools.islice(sampled(Sampling(ends=ends)), 9):
+            got.append(float(x))
+            weight.grad = torch.ones(1)
+            optimizer.step()
+    assert len(got) == (4 if ends else 9)
+    assert got == plain
+
+
+def test_to_see_how_long_a_sampler_is_leaves_its_generators_alone() -> None:
+    sampler = Sampling(ends=False)
+    loader = sampled(sampler)
+    before = torch.get_rng_state(), sampler.generator.get_state()
+    assert goes_beyond(loader, held_by_loader(loader), 4)
+    assert not goes_beyond(sampled(SequentialSampler(range(4))), (), 4)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert torch.equal(sampler.generator.get_state(), before[1])
 
 
 def test_rows_are_counted_also_within_dicts_and_lists() -> None:

@@ -79,6 +79,7 @@ class Worker:
         self._break_off: Callable[[], bool] = lambda: False  # likewise, where that is an early one
         self._failed = False  # the script raised: the launcher decides what that means
         self._code = 0  # what the script's process ends with, as far as its end is known
+        self._soon: Any = None  # what the main thread is to run
         self._ended = threading.Event()
         self._watcher: threading.Thread | None = None
 
@@ -252,6 +253,9 @@ class Worker:
         import torch
 
         torch.set_num_threads(self.spec.threads)
+        if threading.current_thread() is not threading.main_thread():
+            # the script fetches its batches in a thread, and torch counts for each thread
+            self._soon = _in_main_thread(lambda: torch.set_num_threads(self.spec.threads))
         if not self.spec.cpus:
             return
         everywhere = os.sched_getaffinity(0)
@@ -336,6 +340,22 @@ def _hello(cluster: Cluster, torch: str) -> Hello:
         torch=torch,
         python=platform.python_version(),
     )
+
+
+def _in_main_thread(run: Callable[[], None]) -> Any:
+    """Have the main thread run something as soon as it comes back to Python.
+
+    Returns:
+        What must be kept until then.
+    """
+
+    def called(_: Any) -> int:
+        run()
+        return 0
+
+    pending = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p)(called)
+    ctypes.pythonapi.Py_AddPendingCall(pending, None)
+    return pending
 
 
 def _read(fd: int) -> str:

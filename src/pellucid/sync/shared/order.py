@@ -17,9 +17,17 @@ import torch
 
 from pellucid.sync.shared import generators
 
-__all__ = ["Order", "deposit", "held_by_loader", "held_by_sampler", "restore_deposit"]
+__all__ = [
+    "Order",
+    "deposit",
+    "goes_beyond",
+    "held_by_loader",
+    "held_by_sampler",
+    "restore_deposit",
+]
 
 AHEAD: Final = 1024  # batches listed at a time
+MOST_LISTED: Final = 100_000  # to see whether there are more
 
 
 def held_by_sampler(sampler: Any) -> tuple[Any, ...]:
@@ -86,6 +94,29 @@ def _rich(value: Any) -> Any:
             return np.frombuffer(base64.b64decode(value["array"]), np.dtype(value["dtype"])).copy()
         return {k: _rich(v) for k, v in value["dict"]}
     return value
+
+
+def goes_beyond(loader: Any, held: tuple[Any, ...], length: int) -> bool:
+    """Whether a loader gives more batches than it says, as those of samplers that never end do.
+
+    Args:
+        loader: the loader.
+        held: see `held_by_loader`; left as they are.
+        length: what it says.
+    """
+    if _is_torchs(loader.sampler) and _is_torchs(loader.batch_sampler):
+        return False
+    if length > MOST_LISTED:
+        return True  # it may be: then the end is found when it comes
+    before = generators.states(held)
+    try:
+        return Order(loader, deposit(held), held).batch(length) is not None
+    finally:
+        generators.restore(before, held)
+
+
+def _is_torchs(sampler: Any) -> bool:
+    return type(sampler).__module__.startswith("torch.utils.data.")
 
 
 class Order:

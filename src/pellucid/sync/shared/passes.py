@@ -25,7 +25,7 @@ from pellucid.sync.shared.companions import (
     zipped_with,
 )
 from pellucid.sync.shared.dealer import Dealer, Lease, PassKey, Role, Weights
-from pellucid.sync.shared.order import Order, deposit, held_by_loader, restore_deposit
+from pellucid.sync.shared.order import Order, deposit, goes_beyond, held_by_loader, restore_deposit
 from pellucid.sync.shared.part import Part
 from pellucid.sync.shared.schedulers import Pace
 from pellucid.sync.shared.script_thread import in_script_thread
@@ -75,6 +75,8 @@ class Passes:
         self._loaders = itertools.count()
         self._numbers: dict[int, int] = {}
         self._orders: dict[PassKey, Order] = {}
+        # loaders whose samplers give more than they say
+        self._goes_on: weakref.WeakKeyDictionary[Any, bool] = weakref.WeakKeyDictionary()
         self._own: dict[int, int] = {}  # batches that the script got, by loader
         self._shadows = Shadows()
         self._proven = WeakIdKeyDictionary()  # of datasets: a tensor answers == by elements
@@ -169,7 +171,7 @@ class Passes:
         self, original: Iterate, loader: Any, place: tuple[str, int] | None
     ) -> Iterator[Any]:
         held = held_by_loader(loader)
-        key, length = self._next_key(loader), _length(loader.batch_sampler)
+        key, length = self._next_key(loader), self._length(loader, held)
         # what makes one loader as good as another: made anew for each epoch, say
         site = (place, type(loader.sampler), loader.batch_size)
         trains = self._is_proven(loader, site)
@@ -200,6 +202,16 @@ class Passes:
             return made
 
         return self._begin(begun, source)
+
+    def _length(self, loader: Any, held: tuple[Any, ...]) -> int | None:
+        """How many batches a pass has; None where its sampler does not know, or goes on beyond."""
+        try:
+            length = len(loader.batch_sampler)
+        except TypeError:
+            return None
+        if (goes_on := self._goes_on.get(loader)) is None:
+            goes_on = self._goes_on[loader] = goes_beyond(loader, held, length)
+        return None if goes_on else length
 
     @property
     def divides(self) -> bool:
@@ -690,10 +702,3 @@ def _is_sequence(items: Any) -> bool:
 def _has_identity(loader: Any) -> bool:
     """Whether there can be a weak reference to it."""
     return hasattr(loader, "__weakref__")
-
-
-def _length(sampler: Any) -> int | None:
-    try:
-        return len(sampler)
-    except TypeError:
-        return None
