@@ -143,9 +143,7 @@ class Worker:
 
     def _install_exact(self) -> None:
         """Take hold of the seams, for exact mode to answer."""
-        from torch.optim import optimizer
-
-        from pellucid.sync.exact.trial import refuse_step
+        from torch.optim.optimizer import register_optimizer_step_post_hook
 
         mode = self._exact_mode()
         mode.group.on_change = self._take_over
@@ -153,12 +151,15 @@ class Worker:
         patch_loaders(self._patches, mode.loaders.iterate)
         patch_modules(self._patches, mode.calls.call)
         patch_functions(self._patches, mode.seams())
-        optimizer.register_optimizer_step_pre_hook(refuse_step)
-        optimizer.register_optimizer_step_post_hook(mode.on_step)
+        register_optimizer_step_post_hook(mode.on_step)
 
     def _exact_mode(self) -> ExactMode:
-        from pellucid.sync.exact.mode import ExactMode
+        from torch.optim.optimizer import register_optimizer_step_pre_hook
 
+        from pellucid.sync.exact.mode import ExactMode
+        from pellucid.sync.exact.trial import refuse_step
+
+        register_optimizer_step_pre_hook(refuse_step)  # before any that counts a step
         return ExactMode(
             self._group(),
             self.tell,

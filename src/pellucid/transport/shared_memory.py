@@ -87,6 +87,8 @@ def joined(
 ) -> torch.Tensor:
     """Join slices along a dimension, into a fresh tensor on the CPU.
 
+    If they are not alike, each worker that joins them finds one that has other rows than its own.
+
     Args:
         slices: their bytes, as `Group.swap` hands them out.
         like: one of them, for its type and the other dimensions.
@@ -94,22 +96,24 @@ def joined(
         dim: the dimension.
 
     Raises:
-        ShapeError: there are more bytes, or less.
+        ShapeError: one has other rows than `like`.
     """
+    own = [size for size in sizes if size]
+    row = row_bytes(like, dim)
+    if any(len(piece) != size * row for piece, size in zip(slices, own, strict=True)):
+        raise ShapeError(UNLIKE)
     shape = list(like.shape)
     if dim == 0:  # they lie one behind the other
         shape[0] = sum(sizes)
         # through tensors it would take several times as long, and be a view of another one
         whole = torch.empty(shape, dtype=like.dtype, device="cpu")
-        if sum(map(len, slices)) != whole.nbytes:
-            raise ShapeError(UNLIKE)
         at = whole.data_ptr()
         for piece in slices:
             ctypes.memmove(at, piece.data_ptr(), len(piece))
             at += len(piece)
         return whole
     shaped = []
-    for piece, size in zip(slices, (size for size in sizes if size), strict=True):
+    for piece, size in zip(slices, own, strict=True):
         shape[dim] = size
         shaped.append(piece.view(like.dtype).view(shape))
     return torch.cat(shaped, dim)
@@ -314,8 +318,7 @@ class Group:
             The whole tensors, on the parts' devices. A dead worker's rows are zeros.
 
         Raises:
-            ShapeError: the rows are not alike on all workers. Each of them finds one that has
-                others than it has itself.
+            ShapeError: the rows are not alike on all workers; raised on all.
         """
         longest = zip(parts, rows, dims, strict=True)
         # by the longest slices, so that all workers decide alike
@@ -330,13 +333,11 @@ class Group:
             for worker, size in enumerate(sizes):
                 if size == 0:
                     continue
-                nbytes = size * row_bytes(part, dim)
-                if worker not in taken:
-                    slices.append(torch.zeros(nbytes, dtype=torch.uint8, device="cpu"))
-                    continue
-                if len(taken[worker][k]) != nbytes:
-                    raise ShapeError(UNLIKE)
-                slices.append(taken[worker][k])
+                if worker in taken:
+                    slices.append(taken[worker][k])
+                else:
+                    lost = size * row_bytes(part, dim)
+                    slices.append(torch.zeros(lost, dtype=torch.uint8, device="cpu"))
             wholes.append(joined(slices, part, sizes, dim).to(part.device))
         return wholes
 

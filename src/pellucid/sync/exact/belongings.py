@@ -76,7 +76,7 @@ def with_hidden(module: nn.Module) -> list[nn.Module]:
     waiting = list(found.values())
     while waiting:
         own = vars(waiting.pop())
-        for value in (own[name] for name in own.keys() - _OF_ALL):
+        for value in [value for name, value in own.items() if name not in _OF_ALL]:
             for held in _owned(value, found.keys(), seen):
                 parts = modules_of(held) if isinstance(held, nn.Module) else ()
                 fresh = {id(part): part for part in parts if id(part) not in found}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 import torch
@@ -16,7 +16,7 @@ from pellucid.sync.exact.trial import Trial
 from pellucid.sync.exact.view import whole_of
 from pellucid.sync.shared import generators
 
-__all__ = ["FailedError", "compare", "is_noise", "size_of"]
+__all__ = ["FailedError", "compare", "noise_among"]
 
 NOISE: Final = 64  # times the precision of numbers: what is smaller is rounding
 
@@ -25,25 +25,26 @@ class FailedError(Exception):
     """A trial did not agree with the whole."""
 
 
-def size_of(leaf: Any) -> float:
+def noise_among(outputs: Sequence[Any], inputs: Sequence[Any]) -> list[bool]:
+    """Which outputs are nothing but rounding, beside the largest numbers there are."""
+    sizes = [_size_of(leaf) for leaf in outputs]
+    scale = max([*sizes, *map(_size_of, inputs)], default=0.0)
+    return [
+        0 < size < NOISE * torch.finfo(leaf.dtype).eps * scale
+        for size, leaf in zip(sizes, outputs, strict=True)
+    ]
+
+
+def _size_of(leaf: Any) -> float:
     """The largest number in an input or output, 0 of what are no real numbers."""
-    if not _is_plain(leaf):
-        return 0.0
-    finite = whole_of(leaf).detach()
-    finite = finite[torch.isfinite(finite)]
-    return float(finite.abs().max()) if finite.numel() else 0.0
-
-
-def _is_plain(leaf: Any) -> bool:
     plain = isinstance(leaf, torch.Tensor) and leaf.layout is torch.strided and not leaf.is_meta
-    return plain and leaf.is_floating_point()
+    return _largest(whole_of(leaf)) if plain and leaf.is_floating_point() else 0.0
 
 
-def is_noise(leaf: Any, scale: float) -> bool:
-    """Whether an output is nothing but rounding, beside numbers as large as `scale`."""
-    if not _is_plain(leaf):
-        return False
-    return 0 < size_of(leaf) < NOISE * torch.finfo(leaf.dtype).eps * scale
+def _largest(tensor: torch.Tensor) -> float:
+    """Of the finite numbers in it."""
+    finite = tensor.detach()[torch.isfinite(tensor)]
+    return float(finite.abs().max()) if finite.numel() else 0.0
 
 
 def compare(
@@ -123,9 +124,7 @@ def _close(a: torch.Tensor, b: torch.Tensor) -> bool:
     if a.numel() == 0:
         return True
     tolerance = _TOLERANCE.get(b.dtype, 3e-2)
-    finite = b.detach()[torch.isfinite(b)]
-    scale = float(finite.abs().max()) if finite.numel() else 0.0
-    return torch.allclose(a, b, rtol=tolerance, atol=tolerance * scale, equal_nan=True)
+    return torch.allclose(a, b, rtol=tolerance, atol=tolerance * _largest(b), equal_nan=True)
 
 
 def _alike(a: Any, b: Any) -> bool:

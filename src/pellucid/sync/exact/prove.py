@@ -26,7 +26,7 @@ from torch import nn
 from pellucid.errors import DisputeError, DivergenceError, StoppedError
 from pellucid.sync.exact import kept, prove_gradients, replicas
 from pellucid.sync.exact.belongings import Belongings
-from pellucid.sync.exact.compare import FailedError, compare, is_noise, size_of
+from pellucid.sync.exact.compare import FailedError, compare, noise_among
 from pellucid.sync.exact.proof import MIXES, Joint, Proof, UntriedError
 from pellucid.sync.exact.race import BACKWARD, COST_SECONDS, GRADIENT_SECONDS, Race
 from pellucid.sync.exact.region import Region, entered, guesses
@@ -49,7 +49,6 @@ TIMED_RUNS: Final = 4
 MARGIN: Final = 2
 MOST_COMPARED: Final = 1024  # numbers of an output that should be the same everywhere
 UNLIKE: Final = "the workers take other steps, each by what is in its rows"
-
 TOO_SMALL: Final = "it is too small: exchanging its results would take longer than computing them"
 
 
@@ -269,9 +268,7 @@ class Prover:
 
     def _noise_of(self, call: Call, whole: Trial) -> frozenset[int]:
         """Places of outputs that are nothing but rounding, by any worker's."""
-        leaves = outputs_of(whole.output)
-        scale = max(map(size_of, [*call.leaves, *leaves]), default=0.0)
-        mine = torch.tensor([is_noise(leaf, scale) for leaf in leaves])
+        mine = torch.tensor(noise_among(outputs_of(whole.output), call.leaves))
         found = self._group.all_reduce("outputs that are noise", mine.int()).tolist()
         return frozenset(k for k, count in enumerate(found) if count)
 

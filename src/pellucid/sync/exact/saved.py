@@ -75,7 +75,7 @@ class Saved:
         """Why the run that just ended may be no example for others; "" if it is."""
         if generators.moved_beside_torch(self._states, self.states(), self._held):
             return "it decides by random numbers of Python or numpy, the same for all rows"
-        if any(contents.is_changed() and not contents.is_kept() for contents in self._parameters):
+        if any(not contents.is_kept() and contents.is_changed() for contents in self._parameters):
             return "it changes its parameters in forward, which are too many to be put back"
         if self._gave_grads:
             return "its forward goes backward, and adds to the gradients of its parameters"

@@ -23,7 +23,6 @@ from torch import nn
 from pellucid.errors import StoppedError
 from pellucid.params import memory
 from pellucid.sync.exact.mode import ExactMode
-from pellucid.sync.exact.trial import refuse_step
 from pellucid.sync.shared.script_thread import in_script_thread
 from pellucid.sync.stream.agreed import AgreedDealer, AgreedExchange, AgreedSettling
 from pellucid.sync.stream.agreement import Agreement
@@ -120,11 +119,6 @@ class LockstepMode(StreamMode):
             return self._exact.calls.call(original, module, args, kwargs)
 
         return super().call(divide, module, args, kwargs)
-
-    def before_step(self, optimizer: Any, *_: Any) -> None:
-        """An optimizer is about to step."""
-        refuse_step()
-        super().before_step(optimizer)
 
     def after_step(self, optimizer: Any, *_: Any) -> None:
         """An optimizer has stepped."""
