@@ -43,7 +43,8 @@ def _size_of(leaf: Any) -> float:
 
 def _largest(tensor: torch.Tensor) -> float:
     """Of the finite numbers in it."""
-    finite = tensor.detach()[torch.isfinite(tensor)]
+    values = tensor.detach()  # a checkpoint around the call counts what is saved for backward
+    finite = values[torch.isfinite(values)]
     return float(finite.abs().max()) if finite.numel() else 0.0
 
 
